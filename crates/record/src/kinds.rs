@@ -1,0 +1,181 @@
+//! The catalogue: every kind and version this deployment knows.
+
+use std::collections::HashMap;
+
+use crate::error::{Refusal, SchemaError};
+use crate::schema::{Authority, Kind};
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => { &[$(include_str!(concat!("../kinds/", $name, ".1.json"))),*] };
+}
+
+/// The schemas in the binary. A schema never changes once published: a change is a new version beside it.
+const SHIPPED: &[&str] = shipped![
+    "NOTIF_CREATED", "NOTIF_ROUTED", "EMAIL_SEND_ATTEMPT", "EMAIL_SENT", "EMAIL_DELIVERY_STATUS", "ACTION_TOKEN_ISSUED",
+    "ACTION_LINK_CLICKED", "ACTION_AUTH_SUCCESS", "ACTION_AUTH_FAIL", "APPROVAL_DECISION_APPROVED",
+    "APPROVAL_DECISION_REJECTED", "TOKEN_EXPIRED", "TOKEN_REPLAY_BLOCKED", "NOTIF_FAILED", "EMAIL_DELIVERED",
+    "EMAIL_OPENED", "EMAIL_CLICKED", "EMAIL_BOUNCED", "EMAIL_FAILED", "EMAIL_RECEIVED", "EMAIL_COMPLAINED",
+    "EMAIL_UNSUBSCRIBED", "TEMPLATE_CREATED", "TEMPLATE_CHANGED", "TEMPLATE_APPROVED", "TEMPLATE_REJECTED",
+    "TEMPLATE_REVIEWED", "TRAIL_OPENED", "KIND_DEFINED", "WRITER_STARTED", "HEARTBEAT", "CLOCK_CORRECTED",
+    "CLOCK_UNSYNCED", "CONFIG_CHANGED", "SOURCE_CHANGED", "VERIFICATION_RUN", "KEYS_REWRAPPED", "LOG_KEY_CHANGED",
+    "VIEW_REBUILT", "BACKUP_MADE", "BACKUP_EXPIRED", "PERIOD_ENDED", "HOLD_PLACED", "HOLD_RELEASED", "SUBJECT_ERASED",
+    "ERASURE_COMPLETED", "SUBJECT_LINKED", "SUBJECT_UNLINKED", "ACCESS", "SUBJECT_SEEN", "INPUT_REFUSED",
+    "INPUT_CONFLICT",
+];
+
+/// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.
+pub const KINDS_MAX: usize = 4096;
+
+/// A kind's place in the catalogue of this process. Never written to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KindId(pub u16);
+
+/// All kinds by name and version.
+#[derive(Debug)]
+pub struct Catalogue {
+    kinds: Vec<Kind>,
+    newest: HashMap<String, KindId>,
+}
+
+impl Catalogue {
+    /// The shipped kinds.
+    ///
+    /// # Errors
+    /// None for the schemas in the binary; a test says so.
+    pub fn shipped() -> Result<Catalogue, SchemaError> {
+        let mut catalogue = Catalogue { kinds: Vec::new(), newest: HashMap::new() };
+        for schema in SHIPPED {
+            catalogue.add(schema)?;
+        }
+        Ok(catalogue)
+    }
+
+    /// Adds a kind from its schema, as a deployment's folder gives it.
+    ///
+    /// # Errors
+    /// The schema is not of the subset, the kind and version exist already, or there are too many.
+    pub fn add(&mut self, schema: &str) -> Result<KindId, SchemaError> {
+        let kind = Kind::compile(schema)?;
+        let refuse = |why: &str| Err(SchemaError { kind: kind.name.clone(), at: "/".into(), why: why.to_owned() });
+        if self.kinds.len() == KINDS_MAX {
+            return refuse("more than 4096 kinds");
+        }
+        if self.find(&kind.name, kind.version).is_some() {
+            return refuse("this version exists already: publish a change as a new version");
+        }
+        let id = KindId(self.kinds.len() as u16);
+        let newer = self.newest.get(&kind.name).is_none_or(|held| self.kind(*held).version < kind.version);
+        if newer {
+            self.newest.insert(kind.name.clone(), id);
+        }
+        self.kinds.push(kind);
+        Ok(id)
+    }
+
+    /// A kind by its place.
+    pub fn kind(&self, id: KindId) -> &Kind {
+        &self.kinds[usize::from(id.0)]
+    }
+
+    /// The newest version of a kind.
+    pub fn newest(&self, name: &str) -> Option<KindId> {
+        self.newest.get(name).copied()
+    }
+
+    /// One version of a kind.
+    pub fn find(&self, name: &str, version: u16) -> Option<KindId> {
+        self.kinds.iter().position(|kind| kind.name == name && kind.version == version).map(|at| KindId(at as u16))
+    }
+
+    /// All kinds in the order they were added.
+    pub fn all(&self) -> impl Iterator<Item = &Kind> {
+        self.kinds.iter()
+    }
+
+    /// The newest version of a kind that `authority` may make.
+    ///
+    /// # Errors
+    /// No such kind, or another authority is needed.
+    pub fn for_authority(&self, name: &str, authority: Authority) -> Result<KindId, Refusal> {
+        let Some(id) = self.newest(name) else {
+            let (shown, nearest) = if proof::entry::is_kind_name(name) {
+                (name.to_owned(), nearest(name, self.newest.keys().map(String::as_str)))
+            } else {
+                (format!("a kind name of {} bytes", name.len()), None)
+            };
+            return Err(Refusal::UnknownKind { shown, nearest });
+        };
+        let kind = self.kind(id);
+        if !kind.authorities.contains(&authority) {
+            let authority = kind.authorities.first().map_or("candor", |first| first.name());
+            return Err(Refusal::NotForSources { kind: kind.name.clone(), authority });
+        }
+        Ok(id)
+    }
+}
+
+/// The candidate with the smallest edit distance to `name`, if it is near enough to help.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .map(|candidate| (edit_distance(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(name.len()) / 3)
+        .min()
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// Levenshtein distance of the first 64 bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b) = (&a.as_bytes()[..a.len().min(64)], &b.as_bytes()[..b.len().min(64)]);
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let change = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_kind_compiles_and_both_documents_kinds_are_there() {
+        let catalogue = Catalogue::shipped().expect("the shipped schemas are of the subset");
+        for name in ["NOTIF_CREATED", "TOKEN_REPLAY_BLOCKED", "EMAIL_OPENED", "TEMPLATE_REVIEWED", "SUBJECT_ERASED"] {
+            assert!(catalogue.newest(name).is_some(), "{name}");
+        }
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/kinds")).expect("the folder");
+        assert_eq!(folder.count(), catalogue.all().count());
+    }
+
+    #[test]
+    fn a_kind_outside_the_subset_is_refused_with_its_place() {
+        let schema = |extra: &str| {
+            format!(
+                r#"{{"x-kind":"K","x-version":1,"x-class":"trail","x-authority":["source"],"type":"object","additionalProperties":false,"required":["a"],"properties":{{"a":{{"type":"string","x-number":2,"x-field-class":"fact"{extra}}}}}}}"#
+            )
+        };
+        let mut catalogue = Catalogue::shipped().expect("shipped");
+        catalogue.add(&schema("")).expect("the plain one is fine");
+        assert!(catalogue.add(&schema("")).is_err(), "the same version twice");
+        for extra in [r#","format":"email""#, r#","$ref":"x""#, r#","pattern":"a""#, r#","x-names":"address""#, r#","oneOf":[]"#] {
+            let error = Catalogue::shipped().expect("shipped").add(&schema(extra)).expect_err(extra);
+            assert!(error.at.starts_with("/properties/a/"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_near_name_is_offered() {
+        let catalogue = Catalogue::shipped().expect("shipped");
+        let error = catalogue.for_authority("EMAIL_SEND", Authority::Source).expect_err("no such kind");
+        assert!(error.to_string().contains("EMAIL_SENT"), "{error}");
+        let error = catalogue.for_authority("hunter2 hunter2", Authority::Source).expect_err("no such kind");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        assert!(catalogue.for_authority("ACCESS", Authority::Source).is_err());
+    }
+}
