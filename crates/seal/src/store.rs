@@ -1,0 +1,615 @@
+//! The key store: named keys, period keys, subjects and their identifiers (`docs/formats/keystore.md`).
+//!
+//! A key is durable before anything sealed under it is handed to the journal: callers seal, call
+//! [`KeyStore::commit`], and only then submit. The generation counts the keys ever made; a frame carries the
+//! generation it needs, so a store restored from an old copy is noticed and says how many keys are missing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use proof::time::UnixMillis;
+use record::class::ClassId;
+use record::identifier::IdentifierType;
+
+use crate::cache::Generations;
+use crate::crypto::{Key, KeyedHash, subkey};
+use crate::error::Error;
+use crate::master::MasterKey;
+use crate::pages::{Pages, Tree};
+use crate::random::RandomPool;
+use crate::subjects::{BUCKET_LOAD, IdentifierTag, Pointer, SUBJECTS_IN_LEAF, Slot, bucket_of, find, put, read_leaf, remove, split, write_leaf};
+use crate::tag::Tagger;
+
+/// Subjects and identifiers kept in memory, half of each bound: 64 bytes each, so at most 64 MiB.
+const CACHE_HALF: usize = 250_000;
+const PERIODS_IN_LEAF: u64 = 256;
+const PERIOD_BYTES: usize = 39;
+const META_VERSION: u16 = 1;
+/// Identifiers of one subject, at most; further ones are not attached.
+const IDENTIFIERS_MAX: usize = 64;
+/// Days that a tombstone tells intake to drop what is late about an erased person.
+pub const TOMBSTONE_DAYS: u32 = 400;
+
+/// The keys that exist once in a trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// Seed of the log's Ed25519 key.
+    LogSigning = 0,
+    /// Entry ids.
+    Id = 1,
+    /// Identifiers of persons.
+    Identifier = 2,
+    /// Index and registers.
+    View = 3,
+    /// Action tokens and API keys.
+    Token = 4,
+    /// Tombstones of erased persons' identifiers.
+    Tombstone = 5,
+    /// State of intake (correlators).
+    Intake = 6,
+}
+
+const NAMED: usize = 7;
+
+/// A subject as sealing needs it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its number in the store.
+    pub number: u64,
+    /// Its sealing key.
+    pub sealing: Key,
+    /// Its tags.
+    pub tagger: Tagger,
+}
+
+/// Who a record is about.
+#[derive(Debug, Clone)]
+pub enum Resolved {
+    /// This subject. `linked` names an address-only subject found to be the same person, to be recorded.
+    Subject {
+        /// The subject.
+        subject: Subject,
+        /// Newly joined subject, if any.
+        linked: Option<u64>,
+    },
+    /// A person who was erased: the record goes on without a personal body.
+    Erased,
+}
+
+/// A period's key.
+#[derive(Debug, Clone)]
+pub struct PeriodKey {
+    /// Its id, as sealed headers name it.
+    pub id: u32,
+    /// The key.
+    pub key: Key,
+    /// Whether the record's own period had ended and this is the current one.
+    pub late: bool,
+}
+
+#[derive(Clone)]
+struct Period {
+    class: u8,
+    start: u32,
+    key: Option<Key>,
+}
+
+/// The open key store. One for each process; share it behind a lock.
+pub struct KeyStore {
+    pages: Pages,
+    random: RandomPool,
+    named: Vec<Key>,
+    identifier: KeyedHash,
+    tombstone: KeyedHash,
+    generation: u64,
+    durable_generation: u64,
+    subjects: u64,
+    buckets: [u64; 2],
+    bucket_entries: [u64; 2],
+    erased_up_to: u64,
+    origin: String,
+    periods: Vec<Period>,
+    period_ids: BTreeMap<(u8, u32), u32>,
+    pointers: Generations<[u8; 16], Pointer>,
+    secrets: Generations<u64, Key>,
+    changed: bool,
+}
+
+impl std::fmt::Debug for KeyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyStore(generation {})", self.generation)
+    }
+}
+
+impl KeyStore {
+    /// Makes a new store in an empty folder.
+    ///
+    /// # Errors
+    /// The folder has a store already or cannot be written.
+    pub fn create(folder: &Path, master: MasterKey, origin: &str) -> Result<KeyStore, Error> {
+        let pages = Pages::create(folder, master)?;
+        let mut random = RandomPool::default();
+        let named = (0..NAMED).map(|_| Key(random.take())).collect();
+        let mut store = KeyStore::assemble(pages, random, named, origin.to_owned());
+        store.generation = NAMED as u64;
+        store.changed = true;
+        store.commit()?;
+        Ok(store)
+    }
+
+    /// Opens a store.
+    ///
+    /// # Errors
+    /// There is none, the master key is another, or its bytes do not follow the format.
+    pub fn open(folder: &Path, master: MasterKey) -> Result<KeyStore, Error> {
+        let (pages, meta) = Pages::open(folder, master)?;
+        let mut reader = MetaReader { rest: &meta };
+        if reader.number(2)? != u64::from(META_VERSION) {
+            return Err(Error::Corrupt { what: "key store", why: "a version that this program does not know" });
+        }
+        let generation = reader.number(8)?;
+        let subjects = reader.number(8)?;
+        let periods = reader.number(4)?;
+        let buckets = [reader.number(8)?, reader.number(8)?];
+        let bucket_entries = [reader.number(8)?, reader.number(8)?];
+        let erased_up_to = reader.number(8)?;
+        let origin_bytes = reader.number(2)? as usize;
+        let origin = String::from_utf8(reader.take(origin_bytes)?.to_vec())
+            .map_err(|_| Error::Corrupt { what: "key store", why: "an origin that is not text" })?;
+        let named = (0..NAMED).map(|_| reader.take(32).map(key_of)).collect::<Result<Vec<Key>, Error>>()?;
+        let mut store = KeyStore::assemble(pages, RandomPool::default(), named, origin);
+        (store.generation, store.durable_generation) = (generation, generation);
+        (store.subjects, store.buckets, store.bucket_entries) = (subjects, buckets, bucket_entries);
+        store.erased_up_to = erased_up_to;
+        store.read_periods(periods as u32)?;
+        Ok(store)
+    }
+
+    fn assemble(pages: Pages, random: RandomPool, named: Vec<Key>, origin: String) -> KeyStore {
+        KeyStore {
+            identifier: KeyedHash::new(&named[Named::Identifier as usize].0),
+            tombstone: KeyedHash::new(&named[Named::Tombstone as usize].0),
+            pages,
+            random,
+            named,
+            generation: 0,
+            durable_generation: 0,
+            subjects: 0,
+            buckets: [1, 1],
+            bucket_entries: [0, 0],
+            erased_up_to: 0,
+            origin,
+            periods: Vec::new(),
+            period_ids: BTreeMap::new(),
+            pointers: Generations::new(CACHE_HALF),
+            secrets: Generations::new(CACHE_HALF),
+            changed: false,
+        }
+    }
+
+    fn read_periods(&mut self, count: u32) -> Result<(), Error> {
+        for leaf in 0..u64::from(count).div_ceil(PERIODS_IN_LEAF) {
+            let bytes = self.pages.leaf(Tree::Periods, leaf)?.to_vec();
+            for entry in bytes.chunks_exact(PERIOD_BYTES) {
+                let start = u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]);
+                let key = (entry[0] == 1).then(|| key_of(&entry[7..39]));
+                let id = self.periods.len() as u32 + 1;
+                if key.is_some() {
+                    self.period_ids.insert((entry[1], start), id);
+                }
+                self.periods.push(Period { class: entry[1], start, key });
+            }
+        }
+        if self.periods.len() as u32 != count {
+            return Err(Error::Corrupt { what: "key store periods", why: "fewer than the store counts" });
+        }
+        Ok(())
+    }
+
+    /// Name of the trail that the store belongs to.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// One of the keys that exist once.
+    pub fn named(&self, name: Named) -> Key {
+        self.named[name as usize].clone()
+    }
+
+    /// Number of keys ever made.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Number of keys ever made that are durable.
+    pub fn durable_generation(&self) -> u64 {
+        self.durable_generation
+    }
+
+    /// Number of subjects ever made.
+    pub fn subject_count(&self) -> u64 {
+        self.subjects
+    }
+
+    /// All erasures in entries below this index have been carried out.
+    pub fn erased_up_to(&self) -> u64 {
+        self.erased_up_to
+    }
+
+    /// Moves the erasure cursor; durable with the next commit.
+    pub fn set_erased_up_to(&mut self, index: u64) {
+        self.changed |= self.erased_up_to != index;
+        self.erased_up_to = index;
+    }
+
+    /// The keyed hash of a normalised identifier, version 1.
+    pub fn identifier_tag(&self, kind: IdentifierType, normal: &str) -> IdentifierTag {
+        IdentifierTag { kind: kind as u8, tag: self.identifier.short(&[&[1, kind as u8], normal.as_bytes()]) }
+    }
+
+    /// A copy of the identifier hash for use without the store's lock.
+    pub fn identifier_hash(&self) -> KeyedHash {
+        self.identifier.clone()
+    }
+
+    /// The key to seal a record of this class and time under.
+    ///
+    /// A period that has ended, and a time more than a day ahead, give the current period instead.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn period(&mut self, class: ClassId, at: UnixMillis, now: UnixMillis) -> Result<PeriodKey, Error> {
+        let current = class.period_start(now);
+        let wanted = class.period_start(at);
+        let over = class.ends_on(wanted).is_some_and(|end| end <= now.day());
+        let ahead = wanted > current && at.0 > now.0 + record::minimal::AHEAD_MS_MAX;
+        let destroyed = self.periods.iter().any(|p| p.key.is_none() && (p.class, p.start) == (class.0, wanted));
+        let late = over || destroyed;
+        let start = if late || ahead { current } else { wanted };
+        if let Some(id) = self.period_ids.get(&(class.0, start)) {
+            if let Some(key) = &self.periods[*id as usize - 1].key {
+                return Ok(PeriodKey { id: *id, key: key.clone(), late });
+            }
+        }
+        let key = Key(self.random.take());
+        let id = self.periods.len() as u32 + 1;
+        self.periods.push(Period { class: class.0, start, key: Some(key.clone()) });
+        self.period_ids.insert((class.0, start), id);
+        self.generation += 1;
+        self.changed = true;
+        self.write_period(id)?;
+        Ok(PeriodKey { id, key, late })
+    }
+
+    fn write_period(&mut self, id: u32) -> Result<(), Error> {
+        let leaf = u64::from(id - 1) / PERIODS_IN_LEAF;
+        let first = (leaf * PERIODS_IN_LEAF) as usize;
+        let held: Vec<Period> = self.periods.iter().skip(first).take(PERIODS_IN_LEAF as usize).cloned().collect();
+        let bytes = self.pages.leaf_mut(Tree::Periods, leaf)?;
+        bytes.clear();
+        for period in held {
+            bytes.push(if period.key.is_some() { 1 } else { 2 });
+            bytes.push(period.class);
+            bytes.extend_from_slice(&period.start.to_be_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(period.key.as_ref().map_or(&[0; 32], |key| &key.0));
+        }
+        Ok(())
+    }
+
+    /// The key of a period by its id.
+    ///
+    /// # Errors
+    /// [`Error::KeyDestroyed`] if it has ended, or a generation problem if it never existed here.
+    pub fn period_by_id(&self, id: u32) -> Result<Key, Error> {
+        match (id as usize).checked_sub(1).and_then(|at| self.periods.get(at)) {
+            Some(period) => period.key.clone().ok_or(Error::KeyDestroyed),
+            None => Err(Error::Corrupt { what: "key store", why: "a record names a period that this store never had" }),
+        }
+    }
+
+    /// Who a record with these identifiers (strongest first) is about; makes a subject if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn resolve(&mut self, identifiers: &[IdentifierTag]) -> Result<Resolved, Error> {
+        const CUSTOMER: u8 = IdentifierType::CustomerId as u8;
+        let mut known = Vec::with_capacity(identifiers.len());
+        for identifier in identifiers {
+            known.push(self.pointer(&identifier.tag)?);
+        }
+        let strongest = identifiers.iter().zip(&known).find(|(_, p)| p.is_some_and(|p| !p.shared));
+        if strongest.is_none() && self.is_tombstoned(identifiers)? {
+            return Ok(Resolved::Erased);
+        }
+        let names_customer = identifiers.first().is_some_and(|identifier| identifier.kind == CUSTOMER);
+        let number = match (names_customer, known.first().copied().flatten()) {
+            // A customer is who their number says, whatever address stands beside it.
+            (true, Some(pointer)) => pointer.subject,
+            (true, None) if self.is_tombstoned(&identifiers[..1])? => return Ok(Resolved::Erased),
+            (true, None) => self.new_subject()?,
+            (false, _) => match strongest {
+                Some((_, Some(pointer))) => pointer.subject,
+                _ => self.new_subject()?,
+            },
+        };
+        let mut linked = None;
+        for (identifier, pointer) in identifiers.iter().zip(&known) {
+            match pointer {
+                None => self.attach(number, *identifier)?,
+                Some(pointer) if pointer.subject == number || pointer.shared => {}
+                Some(pointer) => {
+                    if self.has_customer_id(pointer.subject)? {
+                        self.share(identifier)?;
+                    } else if self.link(number, pointer.subject)? {
+                        linked = Some(pointer.subject);
+                    }
+                }
+            }
+        }
+        Ok(Resolved::Subject { subject: self.subject(number)?.ok_or(Error::KeyDestroyed)?, linked })
+    }
+
+    fn pointer(&mut self, tag: &[u8; 16]) -> Result<Option<Pointer>, Error> {
+        if let Some(pointer) = self.pointers.get(tag) {
+            return Ok(Some(pointer));
+        }
+        let bucket = bucket_of(tag, self.buckets[0]);
+        let pointer = find(self.pages.leaf(Tree::Identifiers, bucket)?, tag);
+        if let Some(pointer) = pointer {
+            self.pointers.insert(*tag, pointer);
+        }
+        Ok(pointer)
+    }
+
+    fn new_subject(&mut self) -> Result<u64, Error> {
+        let number = self.subjects + 1;
+        let secret = Key(self.random.take());
+        self.with_slots(number, |slots, place| {
+            slots.resize(slots.len().max(place + 1), Slot::Free);
+            slots[place] = Slot::Live { secret: secret.clone(), identifiers: Vec::new(), links: Vec::new() };
+        })?;
+        self.secrets.insert(number, secret);
+        self.subjects = number;
+        self.generation += 1;
+        self.changed = true;
+        Ok(number)
+    }
+
+    fn with_slots<T>(&mut self, number: u64, change: impl FnOnce(&mut Vec<Slot>, usize) -> T) -> Result<T, Error> {
+        let (leaf, place) = (number / SUBJECTS_IN_LEAF, (number % SUBJECTS_IN_LEAF) as usize);
+        let bytes = self.pages.leaf_mut(Tree::Subjects, leaf)?;
+        let mut slots = read_leaf(bytes)?;
+        let answer = change(&mut slots, place);
+        write_leaf(&slots, bytes);
+        self.changed = true;
+        Ok(answer)
+    }
+
+    fn slot(&mut self, number: u64) -> Result<Slot, Error> {
+        let (leaf, place) = (number / SUBJECTS_IN_LEAF, (number % SUBJECTS_IN_LEAF) as usize);
+        Ok(read_leaf(self.pages.leaf(Tree::Subjects, leaf)?)?.get(place).cloned().unwrap_or(Slot::Free))
+    }
+
+    fn attach(&mut self, number: u64, identifier: IdentifierTag) -> Result<(), Error> {
+        let attached = self.with_slots(number, |slots, place| match slots.get_mut(place) {
+            Some(Slot::Live { identifiers, .. }) if identifiers.len() < IDENTIFIERS_MAX => {
+                identifiers.push(identifier);
+                true
+            }
+            _ => false,
+        })?;
+        if attached {
+            self.put(0, Tree::Identifiers, &identifier.tag, Pointer { subject: number, shared: false })?;
+            self.pointers.insert(identifier.tag, Pointer { subject: number, shared: false });
+        }
+        Ok(())
+    }
+
+    fn share(&mut self, identifier: &IdentifierTag) -> Result<(), Error> {
+        let pointer = Pointer { subject: 0, shared: true };
+        self.put(0, Tree::Identifiers, &identifier.tag, pointer)?;
+        self.pointers.insert(identifier.tag, pointer);
+        Ok(())
+    }
+
+    /// Joins two subjects; false if they were joined before.
+    fn link(&mut self, a: u64, b: u64) -> Result<bool, Error> {
+        let mut new = false;
+        for (from, to) in [(a, b), (b, a)] {
+            new |= self.with_slots(from, |slots, place| match slots.get_mut(place) {
+                Some(Slot::Live { links, .. }) if !links.contains(&to) && links.len() < 255 => {
+                    links.push(to);
+                    true
+                }
+                _ => false,
+            })?;
+        }
+        Ok(new)
+    }
+
+    fn has_customer_id(&mut self, number: u64) -> Result<bool, Error> {
+        Ok(match self.slot(number)? {
+            Slot::Live { identifiers, .. } => identifiers.iter().any(|i| i.kind == IdentifierType::CustomerId as u8),
+            _ => false,
+        })
+    }
+
+    fn put(&mut self, which: usize, tree: Tree, tag: &[u8; 16], pointer: Pointer) -> Result<(), Error> {
+        let bucket = bucket_of(tag, self.buckets[which]);
+        if put(self.pages.leaf_mut(tree, bucket)?, tag, pointer) {
+            self.bucket_entries[which] += 1;
+        }
+        self.changed = true;
+        if self.bucket_entries[which] > self.buckets[which] * BUCKET_LOAD {
+            let high = self.buckets[which];
+            let low = high - (1 << (63 - high.leading_zeros()));
+            let moved = split(self.pages.leaf_mut(tree, low)?, high);
+            *self.pages.leaf_mut(tree, high)? = moved;
+            self.buckets[which] += 1;
+        }
+        Ok(())
+    }
+
+    /// The keys of a live subject.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn subject(&mut self, number: u64) -> Result<Option<Subject>, Error> {
+        let secret = match self.secrets.get(&number) {
+            Some(secret) => secret,
+            None => match self.slot(number)? {
+                Slot::Live { secret, .. } => {
+                    self.secrets.insert(number, secret.clone());
+                    secret
+                }
+                _ => return Ok(None),
+            },
+        };
+        let tagger = Tagger::new(number, &subkey(&secret, "candor/v1/link\n"));
+        Ok(Some(Subject { number, sealing: subkey(&secret, "candor/v1/subject\n"), tagger }))
+    }
+
+    /// The subject that an identifier names, and all joined to it; empty if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn closure(&mut self, identifier: &IdentifierTag) -> Result<Vec<u64>, Error> {
+        match self.pointer(&identifier.tag)? {
+            Some(pointer) if !pointer.shared => self.closure_of(pointer.subject),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// A subject and all joined to it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn closure_of(&mut self, number: u64) -> Result<Vec<u64>, Error> {
+        let mut found = vec![number];
+        let mut at = 0;
+        while at < found.len() {
+            if let Slot::Live { links, .. } = self.slot(found[at])? {
+                found.extend(links.into_iter().filter(|link| !found.contains(link)).collect::<Vec<_>>());
+            }
+            at += 1;
+        }
+        Ok(found)
+    }
+
+    fn tombstone_tag(&self, identifier: &IdentifierTag) -> [u8; 16] {
+        self.tombstone.short(&[b"candor/v1/tombstone\n", &[identifier.kind], &identifier.tag])
+    }
+
+    fn is_tombstoned(&mut self, identifiers: &[IdentifierTag]) -> Result<bool, Error> {
+        if self.bucket_entries[1] == 0 {
+            return Ok(false);
+        }
+        for identifier in identifiers {
+            let tag = self.tombstone_tag(identifier);
+            let bucket = bucket_of(&tag, self.buckets[1]);
+            if find(self.pages.leaf(Tree::Tombstones, bucket)?, &tag).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Destroys the keys and identifiers of these subjects and leaves tombstones; durable when it returns. Doing it
+    /// again does nothing.
+    ///
+    /// # Errors
+    /// The store cannot be written; then nothing may be assumed, and the erasure is done again at the next start.
+    pub fn destroy_subjects(&mut self, numbers: &[u64], today: u32) -> Result<(), Error> {
+        for number in numbers {
+            let Slot::Live { identifiers, .. } = self.slot(*number)? else { continue };
+            for identifier in identifiers {
+                let bucket = bucket_of(&identifier.tag, self.buckets[0]);
+                let held = find(self.pages.leaf(Tree::Identifiers, bucket)?, &identifier.tag);
+                if held.is_some_and(|pointer| pointer.subject == *number) {
+                    remove(self.pages.leaf_mut(Tree::Identifiers, bucket)?, &identifier.tag);
+                    self.bucket_entries[0] = self.bucket_entries[0].saturating_sub(1);
+                    self.pages.doom(Tree::Identifiers, bucket);
+                    let tombstone = self.tombstone_tag(&identifier);
+                    let until = Pointer { subject: u64::from(today + TOMBSTONE_DAYS), shared: false };
+                    self.put(1, Tree::Tombstones, &tombstone, until)?;
+                }
+                self.pointers.remove(&identifier.tag);
+            }
+            self.with_slots(*number, |slots, place| {
+                if let Some(slot) = slots.get_mut(place) {
+                    *slot = Slot::Erased;
+                }
+            })?;
+            self.pages.doom(Tree::Subjects, number / SUBJECTS_IN_LEAF);
+            self.secrets.remove(number);
+        }
+        self.commit().map(drop)
+    }
+
+    /// Makes everything changed durable. Cheap if nothing changed.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing sealed under its new keys may be submitted.
+    pub fn commit(&mut self) -> Result<u64, Error> {
+        if !self.changed && !self.pages.is_dirty() {
+            return Ok(self.durable_generation);
+        }
+        let mut meta = zeroize::Zeroizing::new(Vec::with_capacity(512));
+        meta.extend_from_slice(&META_VERSION.to_be_bytes());
+        meta.extend_from_slice(&self.generation.to_be_bytes());
+        meta.extend_from_slice(&self.subjects.to_be_bytes());
+        meta.extend_from_slice(&(self.periods.len() as u32).to_be_bytes());
+        for number in self.buckets.iter().chain(&self.bucket_entries).chain([&self.erased_up_to]) {
+            meta.extend_from_slice(&number.to_be_bytes());
+        }
+        meta.extend_from_slice(&(self.origin.len() as u16).to_be_bytes());
+        meta.extend_from_slice(self.origin.as_bytes());
+        self.named.iter().for_each(|key| meta.extend_from_slice(&key.0));
+        self.pages.commit(&meta)?;
+        self.changed = false;
+        self.durable_generation = self.generation;
+        Ok(self.generation)
+    }
+
+    /// Wraps the store by another master key. The old one opens nothing from then on.
+    ///
+    /// # Errors
+    /// The root file cannot be written.
+    pub fn rewrap(&mut self, master: MasterKey) -> Result<(), Error> {
+        self.pages.rewrap(master)
+    }
+
+    /// How many periods' keys live and how many were destroyed, by class.
+    pub fn period_counts(&self) -> HashMap<u8, (usize, usize)> {
+        let mut counts = HashMap::new();
+        for period in &self.periods {
+            let count: &mut (usize, usize) = counts.entry(period.class).or_default();
+            if period.key.is_some() { count.0 += 1 } else { count.1 += 1 }
+        }
+        counts
+    }
+}
+
+fn key_of(bytes: &[u8]) -> Key {
+    let mut key = [0; 32];
+    key.copy_from_slice(bytes);
+    Key(key)
+}
+
+struct MetaReader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> MetaReader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
+        let bad = Error::Corrupt { what: "key store meta page", why: "ends too early" };
+        let (head, rest) = self.rest.split_at_checked(count).ok_or(bad)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn number(&mut self, bytes: usize) -> Result<u64, Error> {
+        Ok(self.take(bytes)?.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    }
+}

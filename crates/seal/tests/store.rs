@@ -1,0 +1,145 @@
+//! The key store: who is who, what survives a restart, and that an erased key is in no file any more.
+
+use record::identifier::IdentifierType::{Address, CustomerId};
+use seal::error::Error;
+use seal::master::MasterKey;
+use seal::random::RandomPool;
+use seal::store::{KeyStore, Resolved, Subject};
+use tempfile::TempDir;
+
+fn master() -> MasterKey {
+    MasterKey::parse(&"5a".repeat(32)).expect("a key")
+}
+
+fn new_store() -> (TempDir, KeyStore) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = KeyStore::create(folder.path(), master(), "audit.example/log1").expect("a new store");
+    (folder, store)
+}
+
+fn resolve(store: &mut KeyStore, customer: Option<&str>, address: Option<&str>) -> Option<(Subject, Option<u64>)> {
+    let mut tags = Vec::new();
+    tags.extend(customer.map(|c| store.identifier_tag(CustomerId, c)));
+    tags.extend(address.map(|a| store.identifier_tag(Address, a)));
+    match store.resolve(&tags).expect("readable") {
+        Resolved::Subject { subject, linked } => Some((subject, linked)),
+        Resolved::Erased => None,
+    }
+}
+
+fn number(store: &mut KeyStore, customer: Option<&str>, address: Option<&str>) -> u64 {
+    resolve(store, customer, address).expect("a living subject").0.number
+}
+
+#[test]
+fn identity_follows_the_rules() {
+    let (_folder, mut store) = new_store();
+    let thabo = number(&mut store, Some("c-1"), Some("t@mail.example"));
+    assert_eq!(number(&mut store, Some("c-1"), None), thabo);
+    assert_eq!(number(&mut store, None, Some("t@mail.example")), thabo, "a free address was attached");
+    // An address-only subject found beside a customer id is joined, once.
+    let visitor = number(&mut store, None, Some("v@mail.example"));
+    let (customer, linked) = resolve(&mut store, Some("c-2"), Some("v@mail.example")).expect("living");
+    assert_eq!(linked, Some(visitor));
+    assert_eq!(resolve(&mut store, Some("c-2"), Some("v@mail.example")).expect("living").1, None);
+    let tag = store.identifier_tag(Address, "v@mail.example");
+    let mut closure = store.closure(&tag).expect("readable");
+    closure.sort();
+    let mut expected = vec![visitor, customer.number];
+    expected.sort();
+    assert_eq!(closure, expected);
+    // Another customer's address is shared from then on, never merged.
+    let third = number(&mut store, Some("c-3"), Some("t@mail.example"));
+    assert_ne!(third, thabo);
+    let tag = store.identifier_tag(Address, "t@mail.example");
+    assert!(store.closure(&tag).expect("readable").is_empty(), "a shared inbox names nobody");
+    assert_ne!(number(&mut store, None, Some("t@mail.example")), thabo);
+    // No identifier: a fresh subject each time.
+    assert_ne!(number(&mut store, None, None), number(&mut store, None, None));
+}
+
+#[test]
+fn thousands_of_subjects_survive_a_restart_and_only_commit_is_durable() {
+    let (folder, mut store) = new_store();
+    let numbers: Vec<u64> = (0..3000).map(|i| number(&mut store, Some(&format!("c-{i}")), Some(&format!("{i}@mail.example")))).collect();
+    let sealing = store.subject(numbers[7]).expect("readable").expect("living").sealing;
+    store.commit().expect("durable");
+    let generation = store.generation();
+    number(&mut store, Some("lost"), None);
+    drop(store);
+    let mut store = KeyStore::open(folder.path(), master()).expect("it opens");
+    assert_eq!((store.generation(), store.durable_generation()), (generation, generation));
+    for (i, expected) in numbers.iter().enumerate() {
+        assert_eq!(number(&mut store, Some(&format!("c-{i}")), None), *expected);
+        assert_eq!(number(&mut store, None, Some(&format!("{i}@mail.example"))), *expected);
+    }
+    assert_eq!(store.subject(numbers[7]).expect("readable").expect("living").sealing, sealing);
+}
+
+#[test]
+fn a_wrong_or_old_master_key_opens_nothing() {
+    let (folder, mut store) = new_store();
+    let other = MasterKey::generate(&mut RandomPool::default());
+    drop(KeyStore::open(folder.path(), master()).expect("the right key opens"));
+    assert!(matches!(KeyStore::open(folder.path(), other.clone()), Err(Error::WrongMasterKey)));
+    store.rewrap(other.clone()).expect("rewrapped");
+    drop(store);
+    assert!(matches!(KeyStore::open(folder.path(), master()), Err(Error::WrongMasterKey)));
+    KeyStore::open(folder.path(), other).expect("the new key opens");
+}
+
+/// Copies of every file of the store taken before the erasure stand for free pages and write-ahead copies: with the
+/// living master key and the root file as it is afterwards, none of them opens.
+#[test]
+fn after_an_erasure_no_older_copy_of_a_page_opens() {
+    let (folder, mut store) = new_store();
+    for i in 0..500 {
+        number(&mut store, Some(&format!("c-{i}")), None);
+    }
+    store.commit().expect("durable");
+    let before = tempfile::tempdir().expect("a folder");
+    let copy = |name: &str| {
+        let from = folder.path().join(name);
+        if from.exists() {
+            std::fs::copy(from, before.path().join(name)).expect("copied");
+        }
+    };
+    ["root", "store.db", "store.db-wal"].iter().for_each(|name| copy(name));
+    // The control: with the root file of that time the copy opens, and the person is in it.
+    let mut control = KeyStore::open(before.path(), master()).expect("the control opens");
+    let tag = control.identifier_tag(CustomerId, "c-77");
+    let victim = control.closure(&tag).expect("readable");
+    assert_eq!(victim.len(), 1);
+    drop(control);
+    store.destroy_subjects(&victim, 20_000).expect("destroyed");
+    store.destroy_subjects(&victim, 20_000).expect("a second time does nothing");
+    assert!(store.subject(victim[0]).expect("readable").is_none());
+    assert!(store.closure(&tag).expect("readable").is_empty());
+    assert!(resolve(&mut store, Some("c-77"), Some("new@mail.example")).is_none(), "late events come without a body");
+    assert!(resolve(&mut store, Some("c-78"), None).is_some());
+    drop(store);
+    std::fs::copy(folder.path().join("root"), before.path().join("root")).expect("copied");
+    assert!(KeyStore::open(before.path(), master()).is_err(), "old pages under the living root");
+    let mut store = KeyStore::open(folder.path(), master()).expect("it opens");
+    assert!(store.subject(victim[0]).expect("readable").is_none());
+    assert!(resolve(&mut store, Some("c-77"), None).is_none());
+    assert!(resolve(&mut store, Some("c-499"), None).is_some());
+}
+
+#[test]
+fn periods_end_and_late_records_get_the_current_one() {
+    use proof::time::UnixMillis;
+    use record::class::ClassId;
+    let (_folder, mut store) = new_store();
+    let now = UnixMillis::parse(b"2026-11-22T10:00:00Z").expect("a time");
+    let at = |text: &str| UnixMillis::parse(text.as_bytes()).expect("a time");
+    let mut period = |class, time: &str| store.period(class, at(time), now).expect("a key");
+    let today = period(ClassId::MAIL_EVENT, "2026-11-22T00:00:00Z");
+    assert_eq!(period(ClassId::MAIL_EVENT, "2026-11-22T23:59:59Z").id, today.id);
+    assert_ne!(period(ClassId::MAIL_EVENT, "2026-11-21T23:59:59Z").id, today.id);
+    let late = period(ClassId::MAIL_EVENT, "2024-01-01T00:00:00Z");
+    assert_eq!((late.id, late.late), (today.id, true));
+    let ahead = period(ClassId::MAIL_EVENT, "9999-01-01T00:00:00Z");
+    assert_eq!((ahead.id, ahead.late), (today.id, false));
+    assert!(!period(ClassId::COMMUNICATION, "2024-01-01T00:00:00Z").late);
+}
