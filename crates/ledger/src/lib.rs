@@ -1,1 +1,27 @@
-//! x
+//! Order and durability: the one place where a record becomes an entry.
+//!
+//! Owns the sequencer, frames and segments, the journal behind them, the segment index, the rollback guard, the clock
+//! rule, recovery, and the verification of a whole trail. It takes only sealed records; what travels beside them to
+//! the views is opaque to it.
+//!
+//! Invariants:
+//! - nothing is answered before its frame is durable, and no tree is signed before it;
+//! - a failed or unclear append ends the writer: what is true then is what recovery reads;
+//! - verification re-hashes every byte below `journal/` and writes nothing.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod directory;
+pub mod disk;
+pub mod error;
+pub mod frame;
+pub mod guard;
+pub mod index;
+pub mod journal;
+pub mod ledger;
+pub mod reader;
+pub mod segment;
+pub mod sequencer;
+pub mod tree_store;
+pub mod verify;
+mod wire;

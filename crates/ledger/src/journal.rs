@@ -1,0 +1,24 @@
+//! What the sequencer needs of a journal: a place in order that is durable, or an error.
+
+use crate::error::Error;
+use crate::segment::Position;
+
+/// Where a frame stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Segment number.
+    pub segment: u32,
+    /// Offset in the segment.
+    pub offset: u64,
+    /// Bytes of the frame.
+    pub length: u64,
+}
+
+/// A sequence of frames. The directory journal is one; the object store is to be another.
+pub trait Journal: Send {
+    /// Makes the frame that follows `position` durable.
+    ///
+    /// # Errors
+    /// The frame may or may not be there afterwards: the writer MUST stop and re-enter through recovery.
+    fn append(&mut self, position: &Position, frame: &[u8]) -> Result<Location, Error>;
+}

@@ -1,0 +1,525 @@
+//! The ledger: opens through recovery, commits batches, keeps what readers need.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use proof::checkpoint::Checkpoint;
+use proof::entry::{EntryId, Personal};
+use proof::hash::Hash;
+use proof::note::NoteSigner;
+use proof::time::UnixMillis;
+use seal::crypto::KeyedHash;
+use seal::sealed::Sealed;
+use seal::tag::Tagger;
+
+use crate::clock::{Clock, ClockRule};
+use crate::directory::{DirectoryJournal, Scan, cut_tail, read_header, remove_unborn, scan, segments};
+use crate::disk::Disk;
+use crate::error::{Error, io};
+use crate::frame::{ENTRIES_MAX, FrameBuilder, FrameHead, NewEntry};
+use crate::guard::HighWater;
+use crate::index::{OpenIndex, SegmentIndex};
+use crate::journal::Journal;
+use crate::reader::{Published, Reader};
+use crate::segment::{Identity, Position};
+use crate::tree_store::{LEVELS, TreeStore};
+
+/// The high-water mark is moved at most this often while writing.
+const HIGH_WATER_EVERY_MS: u64 = 1_000;
+/// Subjects whose number of entries is kept in memory, in two halves: 16 bytes each.
+const COUNTS_HALF: usize = 250_000;
+
+/// What opening a ledger needs.
+pub struct Options {
+    /// The journal's folder.
+    pub journal: Arc<dyn Disk>,
+    /// Folder of derived files (segment indexes, tree).
+    pub derived: PathBuf,
+    /// The high-water mark.
+    pub high_water: PathBuf,
+    /// Code key of the high-water mark.
+    pub mac: KeyedHash,
+    /// Name and key of the trail; signs checkpoints.
+    pub signer: NoteSigner,
+    /// Clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Whether the clock is taken as it is, whatever the last entry says.
+    pub accept_clock: bool,
+    /// Keys that the key store has made.
+    pub key_generation: u64,
+    /// Random id of this process.
+    pub writer: u64,
+    /// Bytes at which a segment is closed; `None` = the usual ones.
+    pub segment_bytes_max: Option<u64>,
+}
+
+/// What recovery found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Bytes of a torn last frame that were left out; nobody had been answered for them.
+    pub torn_bytes: u64,
+}
+
+/// A record on its way into the ledger.
+#[derive(Debug)]
+pub struct Item<C> {
+    /// The sealed record.
+    pub sealed: Sealed,
+    /// Kind name.
+    pub kind: Arc<str>,
+    /// Class name.
+    pub class: &'static str,
+    /// Generation of the key store that has its keys; durable before this is handed over.
+    pub generation: u64,
+    /// What travels beside it to the views.
+    pub companion: C,
+}
+
+/// What became of an item.
+#[derive(Debug)]
+pub enum Outcome<C> {
+    /// It is entry `index`.
+    Committed {
+        /// Position.
+        index: u64,
+        /// Leaf hash.
+        leaf: Hash,
+    },
+    /// An entry of this id stands at `index` already; the caller compares.
+    Repeated {
+        /// Position of the first.
+        index: u64,
+        /// Given back.
+        companion: C,
+    },
+    /// Its subject was erased meanwhile: seal it again without a personal body.
+    SubjectGone {
+        /// Given back.
+        companion: C,
+    },
+}
+
+/// An entry as the views get it.
+#[derive(Debug)]
+pub struct Committed<C> {
+    /// Position.
+    pub index: u64,
+    /// Time of acceptance.
+    pub at: UnixMillis,
+    /// Subject, for views that count.
+    pub subject: Option<u64>,
+    /// The companion.
+    pub companion: C,
+}
+
+/// The single writer of a trail.
+pub struct Ledger {
+    journal: Box<dyn Journal>,
+    disk: Arc<dyn Disk>,
+    position: Position,
+    clock: Arc<dyn Clock>,
+    rule: ClockRule,
+    signer: NoteSigner,
+    checkpoint: String,
+    closed: bool,
+    index: Arc<RwLock<SegmentIndex>>,
+    tree: Arc<TreeStore>,
+    published: Arc<RwLock<Published>>,
+    reader: Arc<Reader>,
+    high_water: PathBuf,
+    high_water_at: u64,
+    mac: KeyedHash,
+    writer: u64,
+    epoch: u32,
+    counts: [HashMap<u64, u64>; 2],
+    dead: HashSet<u64>,
+    builder: FrameBuilder,
+    recovered: Recovered,
+}
+
+fn identity(signer: &NoteSigner) -> Identity {
+    Identity { origin: signer.verifier().name().to_owned(), vkey: signer.verifier().to_string() }
+}
+
+impl Ledger {
+    /// Makes the journal of a new trail, still without entries.
+    ///
+    /// # Errors
+    /// The folder has a journal already or cannot be written.
+    pub fn create(disk: Arc<dyn Disk>, signer: &NoteSigner) -> Result<(), Error> {
+        DirectoryJournal::create(disk, &identity(signer)).map(drop)
+    }
+
+    /// Opens the journal through recovery.
+    ///
+    /// # Errors
+    /// It is not the journal that was signed, the key store is too old, or the clock is wrong.
+    pub fn open(options: Options) -> Result<Ledger, Error> {
+        let disk = Arc::clone(&options.journal);
+        let identity = identity(&options.signer);
+        let mark = HighWater::read(&options.high_water, Some(&options.mac))?;
+        let (scan, open_index, recovered) = read_tail(disk.as_ref(), mark.as_ref(), &identity)?;
+        check_mark(disk.as_ref(), &scan, mark.as_ref())?;
+        let position = scan.end.clone();
+        if position.generation > options.key_generation {
+            return Err(Error::KeysMissing { missing: position.generation - options.key_generation });
+        }
+        let rule = ClockRule::start(options.clock.as_ref(), position.at, options.accept_clock)?;
+        let rebuild = |segment: u32| rebuild_index(disk.as_ref(), segment);
+        let mut index = SegmentIndex::load(&options.derived, scan.header.number, rebuild)?;
+        index.open = open_index;
+        let index = Arc::new(RwLock::new(index));
+        let tree = Arc::new(TreeStore::open(&options.derived)?);
+        let size = position.range.size();
+        // Signed again, not stored: Ed25519 is deterministic, so these are the bytes signed before a crash.
+        let checkpoint = Checkpoint::new(&identity.origin, size, position.range.root()).sign(&options.signer);
+        let published = Published { size, root: position.range.root(), at: position.at, checkpoint: checkpoint.clone() };
+        let published = Arc::new(RwLock::new(published));
+        let reader = Arc::new(Reader::new(Arc::clone(&disk), identity, Arc::clone(&index), Arc::clone(&tree), Arc::clone(&published)));
+        fill_tree(&tree, &reader, size)?;
+        let mut journal = DirectoryJournal::resume(Arc::clone(&disk), &scan);
+        if let Some(bytes) = options.segment_bytes_max {
+            journal.set_segment_bytes_max(bytes);
+        }
+        let closed = scan.frames.last().is_some_and(|frame| frame.header.count == 0) || size == 0;
+        Ok(Ledger {
+            journal: Box::new(journal),
+            disk,
+            epoch: position.epoch + 1,
+            position,
+            clock: options.clock,
+            rule,
+            signer: options.signer,
+            checkpoint,
+            closed,
+            index,
+            tree,
+            published,
+            reader,
+            high_water: options.high_water,
+            high_water_at: 0,
+            mac: options.mac,
+            writer: options.writer,
+            counts: Default::default(),
+            dead: HashSet::new(),
+            builder: FrameBuilder::default(),
+            recovered,
+        })
+    }
+
+    /// What recovery found.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// The shared reader.
+    pub fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader)
+    }
+
+    /// From now on, what was sealed under these subjects is given back.
+    pub fn bury(&mut self, subjects: &[u64]) {
+        self.dead.extend(subjects);
+        subjects.iter().for_each(|subject| {
+            self.counts.iter_mut().for_each(|half| {
+                half.remove(subject);
+            });
+        });
+    }
+
+    /// Commits up to [`ENTRIES_MAX`] items as one frame.
+    ///
+    /// # Errors
+    /// After any error but those of the clock the state on disk is unknown: drop the ledger and open it again.
+    pub fn commit<C>(&mut self, items: Vec<Item<C>>) -> Result<(Vec<Outcome<C>>, Vec<Committed<C>>), Error> {
+        assert!(items.len() <= ENTRIES_MAX, "a batch fits a frame");
+        let at = self.rule.next(self.clock.as_ref())?;
+        let mut outcomes = Vec::with_capacity(items.len());
+        let mut committed = Vec::with_capacity(items.len());
+        let first_index = self.position.range.size();
+        let mut after = self.position.clone();
+        let mut in_batch: HashMap<EntryId, u64> = HashMap::with_capacity(items.len());
+        let mut nodes = Vec::new();
+        let mut rows: Vec<([u8; 16], Option<[u8; 16]>)> = Vec::with_capacity(items.len());
+        let mut generation = after.generation;
+        for item in items {
+            let Item { sealed, kind, class, companion, generation: needed } = item;
+            if let Some(index) = self.find(&sealed.id, &in_batch)? {
+                outcomes.push(Outcome::Repeated { index, companion });
+                continue;
+            }
+            let subject = sealed.personal.as_ref().map(|(_, tagger)| tagger.subject());
+            if subject.is_some_and(|subject| self.dead.contains(&subject)) {
+                outcomes.push(Outcome::SubjectGone { companion });
+                continue;
+            }
+            let personal = match &sealed.personal {
+                Some((commitment, tagger)) => {
+                    let n = self.next_n(tagger)?;
+                    Some(Personal { who: tagger.who(n), commitment: *commitment })
+                }
+                None => None,
+            };
+            let entry = NewEntry { kind: &kind, class, period: sealed.period, id: sealed.id, facts: sealed.facts, personal, sealed: &sealed.bytes, digest: sealed.digest };
+            let leaf = self.builder.push(after.last_leaf, at, &entry);
+            let index = after.range.size();
+            after.range.push(leaf, |level, place, hash| {
+                if level.is_multiple_of(8) && level > 0 {
+                    nodes.push((level, place, *hash));
+                }
+            });
+            after.last_leaf = leaf;
+            generation = generation.max(needed);
+            in_batch.insert(sealed.id, index);
+            rows.push((sealed.id.0, personal.map(|personal| personal.who.0)));
+            outcomes.push(Outcome::Committed { index, leaf });
+            committed.push(Committed { index, at, subject, companion });
+        }
+        if rows.is_empty() {
+            return Ok((outcomes, committed));
+        }
+        after.generation = generation;
+        self.write_frame(after, at, first_index)?;
+        self.publish(first_index, &rows, &nodes)?;
+        Ok((outcomes, committed))
+    }
+
+    fn find(&self, id: &EntryId, in_batch: &HashMap<EntryId, u64>) -> Result<Option<u64>, Error> {
+        match in_batch.get(id) {
+            Some(index) => Ok(Some(*index)),
+            None => self.reader.find_id(&id.0),
+        }
+    }
+
+    /// Number of the subject's next entry. Counts not in memory are found again by galloping over tags: O(log n).
+    fn next_n(&mut self, tagger: &Tagger) -> Result<u64, Error> {
+        let subject = tagger.subject();
+        let held = self.counts[0].get(&subject).or_else(|| self.counts[1].get(&subject)).copied();
+        let count = match held {
+            Some(count) => count,
+            None => self.count_entries(tagger)?,
+        };
+        if self.counts[0].len() >= COUNTS_HALF {
+            self.counts.swap(0, 1);
+            self.counts[0].clear();
+        }
+        self.counts[0].insert(subject, count + 1);
+        Ok(count + 1)
+    }
+
+    fn count_entries(&self, tagger: &Tagger) -> Result<u64, Error> {
+        let exists = |n: u64| -> Result<bool, Error> { Ok(self.reader.hint_tag(&tagger.who(n).0)?.is_some()) };
+        if !exists(1)? {
+            return Ok(0);
+        }
+        let (mut low, mut high) = (1, 2);
+        while exists(high)? {
+            (low, high) = (high, high * 2);
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if exists(middle)? { low = middle } else { high = middle }
+        }
+        // The index keeps half of each tag: make sure of the one that counts.
+        let tag = tagger.who(low);
+        let index = self.reader.hint_tag(&tag.0)?.unwrap_or_default();
+        match self.reader.entry(index)?.entry()?.personal {
+            Some(personal) if personal.who == tag => Ok(low),
+            _ => Err(Error::Corrupt { what: format!("entry {index}"), why: "the segment index names it for another tag".into() }),
+        }
+    }
+
+    fn write_frame(&mut self, mut after: Position, at: UnixMillis, first_index: u64) -> Result<(), Error> {
+        let head = FrameHead {
+            number: self.position.frame,
+            first_index,
+            at,
+            writer: self.writer,
+            epoch: self.epoch,
+            generation: after.generation,
+            before: self.position.before,
+            checkpoint: if self.position.frame == 0 { String::new() } else { self.checkpoint.clone() },
+        };
+        let root = after.range.root();
+        let (bytes, digest) = self.builder.finish(&head, after.range.size(), &root);
+        after.frame += 1;
+        after.before = digest;
+        (after.at, after.epoch) = (at, self.epoch);
+        let location = self.journal.append(&self.position, &bytes)?;
+        // Durable from here on. Signing comes after: a tree that was signed and then lost would be a fork.
+        let mut index = self.index.write().map_err(|_| Error::Stopped)?;
+        if location.segment != index.open_segment() {
+            index.rotate(location.segment, first_index)?;
+        }
+        if after.range.size() > first_index {
+            index.open.add_location(first_index, location);
+        }
+        self.closed = after.range.size() == first_index;
+        self.position = after;
+        Ok(())
+    }
+
+    fn publish(&mut self, first_index: u64, rows: &[([u8; 16], Option<[u8; 16]>)], nodes: &[(u32, u64, Hash)]) -> Result<(), Error> {
+        for (level, place, hash) in nodes {
+            self.tree.put(*level, *place, hash)?;
+        }
+        {
+            let mut index = self.index.write().map_err(|_| Error::Stopped)?;
+            for (place, (id, who)) in rows.iter().enumerate() {
+                index.open.add_entry(first_index + place as u64, id, who.as_ref());
+            }
+        }
+        let (size, root) = (self.position.range.size(), self.position.range.root());
+        self.checkpoint = Checkpoint::new(self.signer.verifier().name(), size, root).sign(&self.signer);
+        let published = Published { size, root, at: self.position.at, checkpoint: self.checkpoint.clone() };
+        *self.published.write().map_err(|_| Error::Stopped)? = published;
+        let now = self.clock.since_boot_ms();
+        if now.saturating_sub(self.high_water_at) >= HIGH_WATER_EVERY_MS {
+            self.move_high_water()?;
+            self.high_water_at = now;
+        }
+        Ok(())
+    }
+
+    /// After idleness and at stop: a frame without entries carries the last checkpoint, and the mark is moved.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub fn close(&mut self) -> Result<(), Error> {
+        if !self.closed {
+            let at = self.rule.next(self.clock.as_ref())?;
+            let first_index = self.position.range.size();
+            self.write_frame(self.position.clone(), at, first_index)?;
+        }
+        self.move_high_water()
+    }
+
+    fn move_high_water(&self) -> Result<(), Error> {
+        if self.position.frame == 0 {
+            return Ok(());
+        }
+        let mark = HighWater {
+            size: self.position.range.size(),
+            root: self.position.range.root(),
+            frame: self.position.frame - 1,
+            digest: self.position.before,
+            checkpoint: self.checkpoint.clone(),
+        };
+        mark.write(&self.high_water, &self.mac)
+    }
+
+    /// The journal's disk, for verification in the same process.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+}
+
+/// Scans the last segment and takes away a tail that a crash left.
+fn read_tail(disk: &dyn Disk, mark: Option<&HighWater>, identity: &Identity) -> Result<(Scan, OpenIndex, Recovered), Error> {
+    let mut numbers = segments(disk)?;
+    let mut recovered = Recovered::default();
+    let Some(mut last) = numbers.pop() else {
+        return Err(Error::Corrupt { what: "folder journal".into(), why: "no segment".into() });
+    };
+    if let (Err(error), Some(before)) = (read_header(disk, last), numbers.last()) {
+        // A segment that was being begun has at most a header; anything longer is no crash.
+        let length = disk.length(&crate::segment::file_name(last)).map_err(io("read", format!("segment {last}")))?;
+        let (header, _) = read_header(disk, *before)?;
+        if length > header.to_bytes().len() as u64 + 64 * 32 {
+            return Err(error);
+        }
+        remove_unborn(disk, last)?;
+        recovered.torn_bytes += length;
+        last = *before;
+    }
+    let (header, _) = read_header(disk, last)?;
+    if header.identity != *identity {
+        return Err(Error::Corrupt { what: format!("segment {last}"), why: "it belongs to another trail: the key store and the journal do not fit together".into() });
+    }
+    let mut open = OpenIndex::new(header.position.range.size());
+    let scan = scan(disk, last, |frame, found| if frame.header.count > 0 { open.add_frame(frame, found.location) } else { Ok(()) })?;
+    if let Some(tail) = &scan.tail {
+        let marked = mark.is_some_and(|mark| mark.frame >= scan.end.frame);
+        if scan.frame_after_tail || marked {
+            let why = if scan.frame_after_tail { format!("{tail}, and whole frames stand after it") } else { format!("{tail}, and it was signed") };
+            return Err(Error::Corrupt { what: format!("segment {last}, frame {}", scan.end.frame), why });
+        }
+        let length = disk.length(&crate::segment::file_name(last)).map_err(io("read", format!("segment {last}")))?;
+        recovered.torn_bytes += length - scan.good_bytes;
+        cut_tail(disk, &scan)?;
+    }
+    if last > 0 {
+        let (before, _) = read_header(disk, last - 1)?;
+        if before.chain(&header.position.before) != header.before {
+            return Err(Error::Corrupt { what: format!("segment {last}"), why: "it does not follow the segment before".into() });
+        }
+    }
+    Ok((scan, open, recovered))
+}
+
+/// The journal must have the frame that the mark names.
+fn check_mark(disk: &dyn Disk, last: &Scan, mark: Option<&HighWater>) -> Result<(), Error> {
+    let Some(mark) = mark else { return Ok(()) };
+    if mark.frame >= last.end.frame {
+        let missing = mark.size.saturating_sub(last.end.range.size());
+        return Err(Error::RolledBack { missing });
+    }
+    let mut segment = last.header.number;
+    while read_header(disk, segment)?.0.position.frame > mark.frame {
+        segment = segment.checked_sub(1).ok_or(Error::Forked { frame: mark.frame })?;
+    }
+    let older;
+    let frames = if segment == last.header.number {
+        &last.frames
+    } else {
+        older = scan(disk, segment, |_, _| Ok(()))?;
+        &older.frames
+    };
+    match frames.iter().find(|frame| frame.header.number == mark.frame) {
+        Some(frame) if frame.header.digest == mark.digest => Ok(()),
+        _ => Err(Error::Forked { frame: mark.frame }),
+    }
+}
+
+fn rebuild_index(disk: &dyn Disk, segment: u32) -> Result<(OpenIndex, u64), Error> {
+    let (header, _) = read_header(disk, segment)?;
+    let mut open = OpenIndex::new(header.position.range.size());
+    let scan = scan(disk, segment, |frame, found| if frame.header.count > 0 { open.add_frame(frame, found.location) } else { Ok(()) })?;
+    if let Some(tail) = scan.tail {
+        return Err(Error::Corrupt { what: format!("segment {segment}"), why: tail.to_string() });
+    }
+    Ok((open, scan.end.range.size()))
+}
+
+/// Makes the tree files fit the journal: cuts what is too long, adds what is missing.
+fn fill_tree(tree: &TreeStore, reader: &Reader, size: u64) -> Result<(), Error> {
+    tree.truncate(size)?;
+    for index in tree.count(1)?..size >> 8 {
+        let hash = crate::tree_store::fold(reader.leaves(index << 8, (index + 1) << 8)?);
+        tree.put(8, index, &hash)?;
+    }
+    for level in 2..=LEVELS {
+        for index in tree.count(level)?..size >> (8 * level) {
+            // Levels between are folded from the file below.
+            let mut row = Vec::with_capacity(256);
+            for child in index << 8..(index + 1) << 8 {
+                row.push(tree.subtree(8 * (level as u32 - 1), child)?);
+            }
+            tree.put(8 * level as u32, index, &crate::tree_store::fold(row))?;
+        }
+    }
+    Ok(())
+}
+
+/// The derived files' folder is made here, so that a rebuild can start from nothing.
+///
+/// # Errors
+/// The disk refuses.
+pub fn reset_derived(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", "derived files")(error)),
+        _ => {}
+    }
+    std::fs::create_dir_all(folder).map_err(io("create", "derived files"))
+}

@@ -1,0 +1,188 @@
+//! The one task that gives order: takes batches from a bounded queue, commits them, answers, tells the views.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::frame::{ENTRIES_MAX, FRAME_BYTES_SOFT_MAX};
+use crate::ledger::{Committed, Item, Ledger, Outcome};
+use crate::reader::Reader;
+
+/// Batches waiting, at most: then submitters wait too.
+const QUEUE_BATCHES_MAX: usize = 64;
+/// After so much idleness a closing frame is written.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What came of a batch.
+pub type Answer<C> = Result<Vec<Outcome<C>>, Arc<Error>>;
+
+enum Command<C> {
+    Batch(Vec<Item<C>>, SyncSender<Answer<C>>),
+    Bury(Vec<u64>, SyncSender<Answer<C>>),
+    Stop,
+}
+
+/// Hands batches to the sequencer; one for each submitting thread.
+pub struct Submitter<C> {
+    queue: SyncSender<Command<C>>,
+}
+
+impl<C> Clone for Submitter<C> {
+    fn clone(&self) -> Self {
+        Submitter { queue: self.queue.clone() }
+    }
+}
+
+impl<C> Submitter<C> {
+    /// Hands over a batch of at most [`ENTRIES_MAX`] items; the answer comes when it is durable. Waits while the queue
+    /// is full.
+    ///
+    /// # Errors
+    /// The writer has stopped.
+    pub fn submit(&self, items: Vec<Item<C>>) -> Result<Receiver<Answer<C>>, Error> {
+        let (answer, receiver) = sync_channel(1);
+        self.queue.send(Command::Batch(items, answer)).map_err(|_| Error::Stopped)?;
+        Ok(receiver)
+    }
+
+    /// After this answers, nothing sealed under these subjects is committed any more.
+    ///
+    /// # Errors
+    /// The writer has stopped.
+    pub fn bury(&self, subjects: Vec<u64>) -> Result<(), Error> {
+        let (answer, receiver) = sync_channel(1);
+        self.queue.send(Command::Bury(subjects, answer)).map_err(|_| Error::Stopped)?;
+        receiver.recv().map_err(|_| Error::Stopped)?.map(drop).map_err(|_| Error::Stopped)
+    }
+}
+
+/// The running sequencer.
+pub struct Sequencer<C> {
+    queue: SyncSender<Command<C>>,
+    thread: Option<std::thread::JoinHandle<Result<(), Arc<Error>>>>,
+    reader: Arc<Reader>,
+}
+
+impl<C: Send + 'static> Sequencer<C> {
+    /// Starts it; `sink` is told of every commit in order, before the submitters are answered.
+    pub fn start(mut ledger: Ledger, mut sink: impl FnMut(Vec<Committed<C>>, u64) + Send + 'static) -> Sequencer<C> {
+        let (queue, commands) = sync_channel(QUEUE_BATCHES_MAX);
+        let reader = ledger.reader();
+        let run = move || run(&mut ledger, &commands, &mut sink).map_err(Arc::new);
+        let thread = std::thread::Builder::new().name("sequencer".into()).spawn(run);
+        Sequencer { queue, thread: thread.ok(), reader }
+    }
+
+    /// A handle for submitting.
+    pub fn submitter(&self) -> Submitter<C> {
+        Submitter { queue: self.queue.clone() }
+    }
+
+    /// The shared reader.
+    pub fn reader(&self) -> Arc<Reader> {
+        Arc::clone(&self.reader)
+    }
+
+    /// Commits what was handed over, writes the closing frame and ends.
+    ///
+    /// # Errors
+    /// What ended the writer, if it had ended before.
+    pub fn stop(mut self) -> Result<(), Arc<Error>> {
+        let _ = self.queue.send(Command::Stop);
+        match self.thread.take().map(std::thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Err(Arc::new(Error::Stopped)),
+        }
+    }
+}
+
+impl<C> Drop for Sequencer<C> {
+    fn drop(&mut self) {
+        let _ = self.queue.try_send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where a batch's items went in the joint commit.
+struct Waiting<C> {
+    count: usize,
+    answer: SyncSender<Answer<C>>,
+}
+
+fn run<C>(ledger: &mut Ledger, commands: &Receiver<Command<C>>, sink: &mut dyn FnMut(Vec<Committed<C>>, u64)) -> Result<(), Error> {
+    let mut held = None;
+    loop {
+        let command = match held.take() {
+            Some(command) => command,
+            None => match commands.recv_timeout(IDLE) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => {
+                    ledger.close()?;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return ledger.close(),
+            },
+        };
+        match command {
+            Command::Stop => return ledger.close(),
+            Command::Bury(subjects, answer) => {
+                ledger.bury(&subjects);
+                let _ = answer.send(Ok(Vec::new()));
+            }
+            Command::Batch(items, answer) => {
+                let mut waiting = vec![Waiting { count: items.len(), answer }];
+                let mut joint = items;
+                let mut bytes: usize = joint.iter().map(|item| item.sealed.bytes.len()).sum();
+                while bytes < FRAME_BYTES_SOFT_MAX {
+                    match commands.try_recv() {
+                        Ok(Command::Batch(more, answer)) if joint.len() + more.len() <= ENTRIES_MAX => {
+                            bytes += more.iter().map(|item| item.sealed.bytes.len()).sum::<usize>();
+                            waiting.push(Waiting { count: more.len(), answer });
+                            joint.extend(more);
+                        }
+                        Ok(other) => {
+                            held = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                commit(ledger, joint, waiting, sink)?;
+            }
+        }
+    }
+}
+
+fn commit<C>(ledger: &mut Ledger, joint: Vec<Item<C>>, waiting: Vec<Waiting<C>>, sink: &mut dyn FnMut(Vec<Committed<C>>, u64)) -> Result<(), Error> {
+    match ledger.commit(joint) {
+        Ok((outcomes, committed)) => {
+            let size = ledger.reader().size();
+            if !committed.is_empty() {
+                sink(committed, size);
+            }
+            let mut outcomes = outcomes.into_iter();
+            for waiter in waiting {
+                let _ = waiter.answer.send(Ok(outcomes.by_ref().take(waiter.count).collect()));
+            }
+            Ok(())
+        }
+        // The clock is the operator's to mend; nothing was written, so the writer may go on.
+        Err(error @ (Error::ClockBehind { .. } | Error::ClockJumped { .. })) => {
+            let error = Arc::new(error);
+            for waiter in waiting {
+                let _ = waiter.answer.send(Err(Arc::clone(&error)));
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            for waiter in waiting {
+                let _ = waiter.answer.send(Err(Arc::clone(&error)));
+            }
+            Err(Error::Stopped)
+        }
+    }
+}

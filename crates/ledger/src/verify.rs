@@ -1,0 +1,430 @@
+//! Verification of a whole trail: every byte below `journal/` is re-hashed, without keys, in parallel by segment.
+//!
+//! A segment is checked from the state that its header names; then each header must be the end state of the segment
+//! before. So segments can be read in any order, and a run can go on where another was cut off.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use proof::checkpoint::Checkpoint;
+use proof::hash::{Hash, sha256};
+use proof::note::VerifierKey;
+use serde::{Deserialize, Serialize};
+
+use crate::directory::segments;
+use crate::disk::Disk;
+use crate::error::{Error, io};
+use crate::frame::{Bodies, Broken, EntrySection, Frame, SectionKind};
+use crate::guard::HighWater;
+use crate::segment::{HEADER_BYTES_MAX, Position, SegmentHeader, file_name};
+
+/// Something that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Segment number.
+    pub segment: u32,
+    /// Frame number, if it is known.
+    pub frame: Option<u64>,
+    /// Entry index, if it is known.
+    pub entry: Option<u64>,
+    /// What does not fit.
+    pub what: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.entry, self.frame) {
+            (Some(entry), _) => write!(f, "entry {entry}: ")?,
+            (None, Some(frame)) => write!(f, "frame {frame}: ")?,
+            (None, None) => write!(f, "segment {}: ", self.segment)?,
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// What a run found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of the trail.
+    pub origin: String,
+    /// Its verifier key.
+    pub vkey: String,
+    /// Entries checked.
+    pub entries: u64,
+    /// Frames checked.
+    pub frames: u64,
+    /// Segments checked.
+    pub segments: u32,
+    /// Bytes re-hashed.
+    pub bytes: u64,
+    /// Entries whose bodies have ended, by the entry that ended them.
+    pub ended: BTreeMap<u64, u64>,
+    /// Size and root of the last signed checkpoint in the journal.
+    pub signed_size: u64,
+    /// Entries after the last checkpoint that the journal itself carries.
+    pub unsigned_tail: u64,
+    /// The first thing that does not fit, in the order of the trail.
+    pub finding: Option<Finding>,
+}
+
+impl Report {
+    /// Whether everything fits.
+    pub fn holds(&self) -> bool {
+        self.finding.is_none()
+    }
+}
+
+/// What a caller may add.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// The key that the reader trusts.
+    pub key: Option<&'a VerifierKey>,
+    /// The high-water mark, if the reader has it.
+    pub mark: Option<&'a HighWater>,
+    /// Threads; 0 = one for each core.
+    pub threads: usize,
+    /// Segments checked by an earlier run.
+    pub done: BTreeMap<u32, SegmentState>,
+}
+
+/// How a whole segment begins and ends: enough to join segments checked at different times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentState {
+    /// Length of the file.
+    pub length: u64,
+    /// H of the whole file.
+    pub file: String,
+    header: String,
+    end: String,
+    chain: String,
+    vkey: String,
+    entries: u64,
+    frames: u64,
+    signed_size: u64,
+    ended: BTreeMap<u64, u64>,
+}
+
+/// Progress, read by another thread while a run goes on.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes done.
+    pub bytes: AtomicU64,
+    /// Entries done.
+    pub entries: AtomicU64,
+}
+
+/// A digest of everything a position says.
+fn digest(position: &Position) -> String {
+    let header = SegmentHeader { number: 0, position: position.clone(), before: Hash::default(), identity: crate::segment::Identity { origin: String::new(), vkey: String::new() } };
+    sha256(&header.to_bytes()).hex()
+}
+
+/// Checks the journal in `disk`.
+///
+/// `each` is told of every segment that is whole, for a later [`Options::done`].
+///
+/// # Errors
+/// The journal could not be read at all; anything that does not fit is a [`Finding`], not an error.
+pub fn verify(disk: &dyn Disk, options: &Options<'_>, progress: &Progress, each: &(dyn Fn(u32, &SegmentState) + Sync)) -> Result<Report, Error> {
+    let numbers = match segments(disk) {
+        Ok(numbers) => numbers,
+        Err(Error::Corrupt { what, why }) => return Ok(hopeless(0, format!("{what}: {why}"))),
+        Err(error) => return Err(error),
+    };
+    if numbers.is_empty() {
+        return Ok(hopeless(0, "there is no segment".into()));
+    }
+    let results: Mutex<BTreeMap<u32, Result<SegmentState, Finding>>> = Mutex::default();
+    let failure: Mutex<Option<Error>> = Mutex::default();
+    let next = AtomicU32::new(0);
+    let threads = if options.threads == 0 { std::thread::available_parallelism().map_or(2, usize::from) } else { options.threads };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(numbers.len()) {
+            scope.spawn(|| loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number as usize >= numbers.len() || failure.lock().is_ok_and(|failure| failure.is_some()) {
+                    return;
+                }
+                match segment(disk, number, options, progress) {
+                    Ok(result) => {
+                        if let Ok(state) = &result {
+                            each(number, state);
+                        }
+                        if let Ok(mut results) = results.lock() {
+                            results.insert(number, result);
+                        }
+                    }
+                    Err(error) => {
+                        if let Ok(mut failure) = failure.lock() {
+                            *failure = Some(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = failure.into_inner().map_err(|_| Error::Stopped)? {
+        return Err(error);
+    }
+    join(disk, results.into_inner().map_err(|_| Error::Stopped)?, options)
+}
+
+fn hopeless(segment: u32, what: String) -> Report {
+    let finding = Some(Finding { segment, frame: None, entry: None, what });
+    Report { origin: String::new(), vkey: String::new(), entries: 0, frames: 0, segments: 0, bytes: 0, ended: BTreeMap::new(), signed_size: 0, unsigned_tail: 0, finding }
+}
+
+/// Joins the segments' results in order; the first thing that does not fit wins.
+fn join(disk: &dyn Disk, results: BTreeMap<u32, Result<SegmentState, Finding>>, options: &Options<'_>) -> Result<Report, Error> {
+    let mut report = Report { finding: None, ..hopeless(0, String::new()) };
+    let mut expected: Option<(String, String)> = None;
+    for (number, result) in &results {
+        let finding = |what: &str| Some(Finding { segment: *number, frame: None, entry: None, what: what.to_owned() });
+        let state = match result {
+            Ok(state) => state,
+            Err(found) => {
+                report.finding = Some(found.clone());
+                break;
+            }
+        };
+        if *number == 0 {
+            report.vkey = state.vkey.clone();
+            report.origin = VerifierKey::parse(&state.vkey).map(|key| key.name().to_owned()).unwrap_or_default();
+            if options.key.is_some_and(|key| key.to_string() != state.vkey) {
+                report.finding = finding("the trail has another key than the one given");
+                break;
+            }
+        }
+        if state.vkey != report.vkey {
+            report.finding = finding("it is signed by another key than the trail began with");
+            break;
+        }
+        if expected.as_ref().is_some_and(|(end, chain)| *end != state.header || *chain != header_before(disk, *number)) {
+            report.finding = finding("it does not follow the segment before");
+            break;
+        }
+        expected = Some((state.end.clone(), state.chain.clone()));
+        report.segments += 1;
+        report.entries += state.entries;
+        report.frames += state.frames;
+        report.bytes += state.length;
+        report.signed_size = report.signed_size.max(state.signed_size);
+        state.ended.iter().for_each(|(by, count)| *report.ended.entry(*by).or_default() += count);
+    }
+    report.unsigned_tail = report.entries.saturating_sub(report.signed_size);
+    if report.finding.is_none() {
+        report.finding = against_mark(disk, &report, options)?;
+    }
+    Ok(report)
+}
+
+fn header_before(disk: &dyn Disk, number: u32) -> String {
+    crate::directory::read_header(disk, number).map(|(header, _)| header.before.hex()).unwrap_or_default()
+}
+
+/// The journal must reach the high-water mark and have the frame it names.
+fn against_mark(disk: &dyn Disk, report: &Report, options: &Options<'_>) -> Result<Option<Finding>, Error> {
+    let Some(mark) = options.mark else { return Ok(None) };
+    let finding = |frame, what: String| Some(Finding { segment: report.segments.saturating_sub(1), frame, entry: None, what });
+    if mark.size > report.entries || mark.frame >= report.frames {
+        let what = format!("the trail ends here, and {} signed entries after it are missing", mark.size.saturating_sub(report.entries));
+        return Ok(finding(Some(report.frames), what));
+    }
+    let mut segment = report.segments;
+    while segment > 0 {
+        segment -= 1;
+        let (header, _) = crate::directory::read_header(disk, segment)?;
+        if header.position.frame <= mark.frame {
+            let scan = crate::directory::scan(disk, segment, |_, _| Ok(()))?;
+            let held = scan.frames.iter().find(|frame| frame.header.number == mark.frame);
+            if held.is_none_or(|frame| frame.header.digest != mark.digest) {
+                return Ok(finding(Some(mark.frame), "it is not the frame that the high-water mark names".into()));
+            }
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+/// Checks one segment from the state that its header names.
+fn segment(disk: &dyn Disk, number: u32, options: &Options<'_>, progress: &Progress) -> Result<Result<SegmentState, Finding>, Error> {
+    let name = file_name(number);
+    let what = format!("segment {number}");
+    let length = disk.length(&name).map_err(io("read", &what))?;
+    if let Some(done) = options.done.get(&number).filter(|done| done.length == length) {
+        let bytes = disk.read(&name, 0, length as usize).map_err(io("read", &what))?;
+        if sha256(&bytes).hex() == done.file {
+            progress.bytes.fetch_add(length, Ordering::Relaxed);
+            progress.entries.fetch_add(done.entries, Ordering::Relaxed);
+            return Ok(Ok(done.clone()));
+        }
+    }
+    let bytes = disk.read(&name, 0, length as usize).map_err(io("read", &what))?;
+    let broken = |frame: Option<u64>, entry: Option<u64>, what: String| Finding { segment: number, frame, entry, what };
+    let (header, mut at) = match SegmentHeader::parse(&bytes[..bytes.len().min(HEADER_BYTES_MAX + 4)]) {
+        Ok(found) => found,
+        Err(Broken::Newer(version)) => return Err(Error::NewerVersion { what: "segment", version }),
+        Err(why) => return Ok(Err(broken(None, None, format!("its header: {why}")))),
+    };
+    if header.number != number {
+        return Ok(Err(broken(None, None, "its header names another segment".into())));
+    }
+    if number == 0 && (header.position != Position::genesis(&header.identity) || header.before != Hash::default()) {
+        return Ok(Err(broken(None, None, "it does not begin a trail".into())));
+    }
+    let Ok(key) = VerifierKey::parse(&header.identity.vkey) else {
+        return Ok(Err(broken(None, None, "its verifier key is malformed".into())));
+    };
+    if key.name() != header.identity.origin {
+        return Ok(Err(broken(None, None, "its origin is not the name of its key".into())));
+    }
+    let mut state = SegmentState {
+        length,
+        file: String::new(),
+        header: digest(&header.position),
+        end: String::new(),
+        chain: String::new(),
+        vkey: header.identity.vkey.clone(),
+        entries: 0,
+        frames: 0,
+        signed_size: 0,
+        ended: BTreeMap::new(),
+    };
+    let mut position = header.position.clone();
+    let keys = [key];
+    while at < bytes.len() {
+        let start = position.range.size();
+        match frame(&bytes[at..], &mut position, &keys, &mut state) {
+            Ok(length) => at += length,
+            Err(Wrong::Newer(version)) => return Err(Error::NewerVersion { what: "frame", version }),
+            Err(Wrong::Here { entry, what }) => return Ok(Err(broken(Some(position.frame), entry, what))),
+        }
+        progress.bytes.fetch_add(0, Ordering::Relaxed);
+        progress.entries.fetch_add(position.range.size() - start, Ordering::Relaxed);
+    }
+    progress.bytes.fetch_add(length, Ordering::Relaxed);
+    state.file = sha256(&bytes).hex();
+    state.end = digest(&position);
+    state.chain = header.chain(&position.before).hex();
+    Ok(Ok(state))
+}
+
+enum Wrong {
+    Newer(u16),
+    Here { entry: Option<u64>, what: String },
+}
+
+fn wrong(entry: Option<u64>, what: impl Into<String>) -> Wrong {
+    Wrong::Here { entry, what: what.into() }
+}
+
+/// Checks the frame at the start of `bytes` against the position and moves it; gives the frame's length.
+fn frame(bytes: &[u8], position: &mut Position, keys: &[VerifierKey], state: &mut SegmentState) -> Result<usize, Wrong> {
+    let frame = Frame::parse(bytes).map_err(|why| match why {
+        Broken::Newer(version) => Wrong::Newer(version),
+        other => wrong(None, other.to_string()),
+    })?;
+    let header = &frame.header;
+    if !header.checkpoint.is_empty() {
+        let signed = Checkpoint::open(header.checkpoint.as_bytes(), keys)
+            .map_err(|why| wrong(None, format!("the checkpoint it carries: {why}")))?;
+        if (signed.size, signed.root) != (position.range.size(), position.range.root()) {
+            return Err(wrong(None, "the checkpoint it carries is of another tree than the entries before it"));
+        }
+        let text = Checkpoint::new(&signed.origin, signed.size, signed.root).text();
+        let one_line = header.checkpoint.strip_prefix(&text).is_some_and(|rest| rest.lines().count() == 2);
+        if !one_line {
+            return Err(wrong(None, "the checkpoint it carries has more than its text and one signature"));
+        }
+        state.signed_size = signed.size;
+    } else if position.frame > 0 {
+        return Err(wrong(None, "it does not carry the checkpoint of the frame before"));
+    }
+    let entries_wrong = check_entries(&frame, position, state);
+    // The entry is the better name for what is wrong; a wrong check sum alone still is wrong.
+    entries_wrong?;
+    let sums = frame.clone().sound().map(drop);
+    sums.map_err(|why| wrong(None, why.to_string()))?;
+    crate::directory::apply(position, &frame).map_err(|why| wrong(None, why))?;
+    state.frames += 1;
+    state.entries += u64::from(frame.header.count);
+    Ok(frame.bytes.len())
+}
+
+/// Rebuilds every entry and compares leaf hashes and section digests.
+fn check_entries(frame: &Frame<'_>, position: &Position, state: &mut SegmentState) -> Result<(), Wrong> {
+    if frame.header.count == 0 {
+        return Ok(());
+    }
+    let entries = frame.entries().map_err(|why| wrong(None, why.to_string()))?;
+    let bodies: Vec<Bodies<'_>> = frame
+        .sections
+        .iter()
+        .skip(2)
+        .map(|section| frame.bodies(section))
+        .collect::<Result<_, _>>()
+        .map_err(|why| wrong(None, why.to_string()))?;
+    check_tables(frame, &entries, &bodies)?;
+    let mut used = vec![0usize; bodies.len()];
+    let mut digests: Vec<Vec<u8>> = bodies.iter().map(|body| Vec::with_capacity(32 * body.count())).collect();
+    let mut prev = position.last_leaf;
+    let mut json = Vec::with_capacity(proof::entry::ENTRY_BYTES_MAX);
+    for place in 0..entries.len() {
+        let index = frame.header.first_index + place as u64;
+        let here = Some(index);
+        let record = entries.record(place).map_err(|why| wrong(here, why.to_string()))?;
+        let section = usize::from(record.section);
+        let (Some(body), Some(taken)) = (bodies.get(section), used.get_mut(section)) else {
+            return Err(wrong(here, "no section has its record"));
+        };
+        let digest = body.digest(*taken).ok_or_else(|| wrong(here, "its section has no record for it"))?;
+        *taken += 1;
+        digests[section].extend_from_slice(&digest.0);
+        if let Bodies::Ended { by, .. } = body {
+            *state.ended.entry(*by).or_default() += 1;
+        }
+        json.clear();
+        record.entry(prev, frame.header.at, digest).write(&mut json);
+        let leaf = proof::hash::leaf(&json);
+        if frame.leaf(place) != Some(leaf) {
+            return Err(wrong(here, "it does not hash to its leaf"));
+        }
+        prev = leaf;
+    }
+    for (section, (body, taken)) in bodies.iter().zip(&used).enumerate() {
+        if body.count() != *taken {
+            return Err(wrong(None, "a body section has records that no entry names"));
+        }
+        let row = &frame.sections[section + 2].row;
+        if sha256(&digests[section]) != row.digest {
+            return Err(wrong(None, "a body section's records are not those of its digest"));
+        }
+    }
+    for section in frame.sections.iter().take(2) {
+        if sha256(frame.payload(section)) != section.row.digest {
+            let name = if section.row.kind == SectionKind::Leaves { "leaf" } else { "entry" };
+            return Err(wrong(None, format!("its {name} section is not that of its digest")));
+        }
+    }
+    Ok(())
+}
+
+/// Tables must have nothing that is not used, so that no byte is free to change.
+fn check_tables(frame: &Frame<'_>, entries: &EntrySection<'_>, bodies: &[Bodies<'_>]) -> Result<(), Wrong> {
+    let leaves = frame.sections.get(1).map_or(0, |section| section.payload.len());
+    if leaves != 32 * entries.len() {
+        return Err(wrong(None, "its leaf section has another length than its entries need"));
+    }
+    for section in frame.sections.iter().skip(2) {
+        if let SectionKind::Bodies { class, .. } = section.row.kind {
+            if usize::from(class) >= entries.classes.len() {
+                return Err(wrong(None, "a body section names no class"));
+            }
+        }
+    }
+    if bodies.is_empty() {
+        return Err(wrong(None, "it has entries and no bodies"));
+    }
+    Ok(())
+}
