@@ -42,6 +42,8 @@ fn read(clock: rustix::time::ClockId) -> UnixMillis {
 #[derive(Debug)]
 pub struct ClockRule {
     last: UnixMillis,
+    /// The wall clock when it was last found good; behind `last` where the operator accepted that.
+    seen: UnixMillis,
     /// Wall clock less time since boot, when last seen.
     offset: i128,
 }
@@ -62,7 +64,7 @@ impl ClockRule {
                 return Err(Error::ClockAhead { days });
             }
         }
-        Ok(ClockRule { last, offset: offset(clock) })
+        Ok(ClockRule { last, seen: if accept { now } else { last }, offset: offset(clock) })
     }
 
     /// The time of acceptance of the next frame: max(now, last).
@@ -71,13 +73,14 @@ impl ClockRule {
     /// The clock is more than 5 s behind the last entry or moved more than 60 s against the time since boot.
     pub fn next(&mut self, clock: &dyn Clock) -> Result<UnixMillis, Error> {
         let now = clock.now();
-        if now.0 + BEHIND_MS_MAX < self.last.0 {
-            return Err(Error::ClockBehind { behind_ms: self.last.0 - now.0 });
+        if now.0 + BEHIND_MS_MAX < self.seen.0 {
+            return Err(Error::ClockBehind { behind_ms: self.seen.0 - now.0 });
         }
         let jump = (offset(clock) - self.offset).unsigned_abs();
         if jump > u128::from(JUMP_MS_MAX) {
             return Err(Error::ClockJumped { jump_ms: jump as u64 });
         }
+        self.seen = self.seen.max(now);
         self.last = self.last.max(now);
         Ok(self.last)
     }

@@ -1,1 +1,15 @@
-//! x
+//! The only way out: every read is decided, then recorded, then opened.
+//!
+//! Owns queries, histories and what is shown of an entry. It decides by one rule for now: an offline command runs as
+//! the operator of the machine, for the purpose it names. Roles and policies are to come in `access`; the seam is
+//! [`guard::Guard::decide`].
+//!
+//! Invariants:
+//! - a [`guard::Granted`] can be made only here, and only after its ACCESS entry and a SUBJECT_SEEN entry for each
+//!   person shown are durable: if they cannot be recorded, nothing is read;
+//! - every line shown was read from the ledger, hashed to its leaf, and opened to its commitments.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod guard;
+pub mod shown;

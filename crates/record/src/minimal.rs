@@ -165,7 +165,9 @@ impl Minimal {
     /// The bytes that stand for the whole record where the sender gave no client id.
     pub fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.arena.len() + 64);
-        for span in self.facts.iter().chain(&self.personal) {
+        // What depends on the time of arrival is no part of what was sent.
+        let sent = |span: &&Span| !(number::LATE..=number::DROPPED).contains(&span.number);
+        for span in self.facts.iter().filter(sent).chain(&self.personal) {
             out.extend_from_slice(&span.number.to_be_bytes());
             out.extend_from_slice(&(span.end - span.start).to_be_bytes());
             out.extend_from_slice(self.value(span));

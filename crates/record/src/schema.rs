@@ -198,6 +198,8 @@ pub struct Kind {
     pub schema: String,
     /// JSON Pointer of each field number.
     pub pointers: Vec<(u16, String)>,
+    /// Form of each field number.
+    pub forms: Vec<(u16, Form)>,
 }
 
 /// Fields in a kind, at most: a body has 64.
@@ -220,7 +222,7 @@ impl Kind {
         let value: Value = serde_json::from_str(schema)
             .map_err(|error| SchemaError { kind: "?".into(), at: "/".into(), why: format!("not JSON ({error})") })?;
         let kind = value.get("x-kind").and_then(Value::as_str).unwrap_or("?").to_owned();
-        let mut compiler = Compiler { kind: kind.clone(), pointers: Vec::new(), subject_fields: Vec::new() };
+        let mut compiler = Compiler { kind: kind.clone(), pointers: Vec::new(), subject_fields: Vec::new(), forms: Vec::new() };
         if !proof::entry::is_kind_name(&kind) {
             return compiler.refuse("/x-kind", "must be [A-Z0-9_]{1,64}");
         }
@@ -268,8 +270,8 @@ impl Kind {
             let below = |pointer: &String| names.iter().any(|name| pointer.starts_with(name.as_str()));
             (class, pointers.iter().filter(|(_, pointer)| below(pointer)).map(|(number, _)| *number).collect())
         });
-        let (subject_fields, schema) = (compiler.subject_fields, schema.to_owned());
-        Ok(Kind { name: kind, version, class, class_with, subject_fields, recipient_fields, authorities, root, schema, pointers })
+        let (subject_fields, forms, schema) = (compiler.subject_fields, compiler.forms, schema.to_owned());
+        Ok(Kind { name: kind, version, class, class_with, subject_fields, recipient_fields, authorities, root, schema, pointers, forms })
     }
 
     /// JSON Pointer of a field number; 0 and 1 are the kind and its version.
@@ -279,6 +281,11 @@ impl Kind {
             1 => Some("/kind_version"),
             _ => self.pointers.iter().find(|(n, _)| *n == number).map(|(_, pointer)| pointer.as_str()),
         }
+    }
+
+    /// What the strings of a field mean; text for a number that the kind does not have.
+    pub fn form(&self, number: u16) -> Form {
+        self.forms.iter().find(|(held, _)| *held == number).map_or(Form::Text, |(_, form)| *form)
     }
 
     /// Field number of a JSON Pointer.
@@ -291,6 +298,7 @@ struct Compiler {
     kind: String,
     pointers: Vec<(u16, String)>,
     subject_fields: Vec<(u16, IdentifierType)>,
+    forms: Vec<(u16, Form)>,
 }
 
 impl Compiler {
@@ -402,6 +410,8 @@ impl Compiler {
         let set_by_candor = map.get("x-set-by").and_then(Value::as_str) == Some("candor");
         let pointer = at.replace("/properties/", "/");
         self.pointers.push((number, pointer));
+        let form = self.form(map, at)?;
+        self.forms.push((number, form));
         self.subject_fields.extend(names_subject.map(|kind| (number, kind)));
         Ok(Some(FieldMark { number, class, names_subject, set_by_candor }))
     }

@@ -17,7 +17,8 @@ use crate::error::Error;
 use crate::master::MasterKey;
 use crate::pages::{Pages, Tree};
 use crate::random::RandomPool;
-use crate::subjects::{BUCKET_LOAD, IdentifierTag, Pointer, SUBJECTS_IN_LEAF, Slot, bucket_of, find, put, read_leaf, remove, split, write_leaf};
+pub use crate::subjects::IdentifierTag;
+use crate::subjects::{BUCKET_LOAD, Pointer, SUBJECTS_IN_LEAF, Slot, bucket_of, find, put, read_leaf, remove, split, write_leaf};
 use crate::tag::Tagger;
 
 /// Subjects and identifiers kept in memory, half of each bound: 64 bytes each, so at most 64 MiB.
@@ -244,7 +245,7 @@ impl KeyStore {
 
     /// The keyed hash of a normalised identifier, version 1.
     pub fn identifier_tag(&self, kind: IdentifierType, normal: &str) -> IdentifierTag {
-        IdentifierTag { kind: kind as u8, tag: self.identifier.short(&[&[1, kind as u8], normal.as_bytes()]) }
+        identifier_tag(&self.identifier, kind, normal)
     }
 
     /// A copy of the identifier hash for use without the store's lock.
@@ -589,6 +590,11 @@ impl KeyStore {
         }
         counts
     }
+}
+
+/// The keyed hash of a normalised identifier under a copy of the identifier key's schedule.
+pub fn identifier_tag(hash: &KeyedHash, kind: IdentifierType, normal: &str) -> IdentifierTag {
+    IdentifierTag { kind: kind as u8, tag: hash.short(&[&[1, kind as u8], normal.as_bytes()]) }
 }
 
 fn key_of(bytes: &[u8]) -> Key {

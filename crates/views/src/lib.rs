@@ -1,1 +1,22 @@
-//! x
+//! Everything that can be made again from the trail and the key store.
+//!
+//! Owns the full-text index, the registers (which entries belong to a message, a correlation, a template) and the
+//! owners (which subject an entry is about). A view says *where*; what is shown is read from the ledger and checked
+//! by `reads`.
+//!
+//! Invariants:
+//! - every file is encrypted in blocks, its meta data included, and none is whole in clear in memory;
+//! - each view has a cursor; deleting the folder loses nothing that `candor rebuild` does not bring back;
+//! - after `forget` no file of a view names the person or connects entries to them.
+#![forbid(unsafe_code)]
+
+pub mod error;
+mod file;
+mod folder;
+pub mod index;
+pub mod open;
+mod owners;
+pub mod registers;
+mod tail;
+pub mod views;
+pub mod words;

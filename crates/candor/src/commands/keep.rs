@@ -1,0 +1,311 @@
+//! Commands that keep a trail in order: erase, keys, rebuild, doctor, config, clock.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, Subcommand};
+use reads::guard::OwnRecord;
+use record::class::CLASSES;
+use seal::master::MasterKey;
+use seal::random::RandomPool;
+use serde_json::json;
+
+use super::{Data, Output, Person, look};
+use crate::config::Config;
+use crate::trail::{OpenOptions_, Paths, Trail};
+
+/// `candor erase`
+#[derive(Args)]
+pub struct Erase {
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    person: Person,
+    /// Why, such as the number of the request; it stays in the trail, so it must not name the person.
+    #[arg(long)]
+    reason: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Erase {
+    pub fn run(self) -> Result<ExitCode> {
+        let (kind, given) = look::identifier(&self.person)?;
+        if !self.yes && !confirmed()? {
+            bail!("erase: not confirmed: nothing was erased");
+        }
+        let trail = Trail::open(&self.data.data, OpenOptions_::default())?;
+        let result = crate::erase::erase(&trail, kind, &given, &self.reason, &super::actor());
+        trail.close()?;
+        let certificate = result?;
+        if self.output.json {
+            println!("{}", serde_json::to_string(&certificate)?);
+        } else {
+            println!("erased: the keys of {} entries are destroyed (entry {}, completed by entry {})", certificate.entries, certificate.erased_entry, certificate.completed_entry);
+            println!("places: {}", certificate.places.join(", "));
+            println!("copies made outside this directory (backups, exports) are yours to erase");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn confirmed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("erase: there is no terminal to ask: give --yes");
+    }
+    eprint!("Erase this person for ever? Type yes: ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+/// `candor keys`
+#[derive(Args)]
+pub struct Keys {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Count the keys, by class and state.
+    List {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Wrap the key store by a new master key; the old one opens nothing afterwards.
+    Rewrap {
+        #[command(flatten)]
+        data: Data,
+        /// File that the new master key is written to; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        new_master_key: PathBuf,
+    },
+}
+
+impl Keys {
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            KeysCommand::List { data, output } => list(&data.data, output),
+            KeysCommand::Rewrap { data, new_master_key } => rewrap(&data.data, &new_master_key),
+        }
+    }
+}
+
+fn list(data: &Path, output: Output) -> Result<ExitCode> {
+    let trail = Trail::open(data, OpenOptions_ { without_views: true, ..OpenOptions_::default() })?;
+    let (generation, subjects, periods) = {
+        let store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        (store.generation(), store.subject_count(), store.period_counts())
+    };
+    let vkey = trail.intake.reader().identity().vkey.clone();
+    trail.close()?;
+    let count = |place: usize| periods.get(&(place as u8)).copied().unwrap_or_default();
+    if output.json {
+        let classes: serde_json::Map<String, serde_json::Value> =
+            CLASSES.iter().enumerate().map(|(place, class)| (class.name.to_owned(), json!({"live": count(place).0, "destroyed": count(place).1}))).collect();
+        println!("{}", json!({"generation": generation, "subjects_ever": subjects, "periods": classes, "vkey": vkey}));
+    } else {
+        println!("generation {generation} (keys ever made), {subjects} subjects ever");
+        println!("log key    {vkey}");
+        for (place, class) in CLASSES.iter().enumerate() {
+            println!("{:<14} {:>5} periods live, {:>5} destroyed", class.name, count(place).0, count(place).1);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rewrap(data: &Path, new: &Path) -> Result<ExitCode> {
+    let trail = Trail::open(data, OpenOptions_ { without_views: true, ..OpenOptions_::default() })?;
+    let key = MasterKey::generate(&mut RandomPool::default());
+    // The new key is durable in its file before anything is wrapped by it.
+    key.write(new).with_context(|| format!("write {}", new.display()))?;
+    let generation = {
+        let mut store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        store.rewrap(key)?;
+        store.generation()
+    };
+    let fields = json!({"actor": super::actor(), "generation": generation});
+    trail.intake.own(vec![OwnRecord { kind: "KEYS_REWRAPPED", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+    trail.close()?;
+    println!("rewrapped: set master_key_file in candor.toml to {}, and destroy the old key file", new.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `candor rebuild`
+#[derive(Args)]
+pub struct Rebuild {
+    #[command(flatten)]
+    data: Data,
+}
+
+impl Rebuild {
+    pub fn run(self) -> Result<ExitCode> {
+        let paths = Paths { data: self.data.data.clone() };
+        // The lock and the keys are tried first: nothing is removed that could not be made again.
+        Trail::open(&self.data.data, OpenOptions_ { without_views: true, ..OpenOptions_::default() })?.close()?;
+        ledger::ledger::reset_derived(&paths.derived())?;
+        ledger::ledger::reset_derived(&paths.views())?;
+        let start = std::time::Instant::now();
+        let trail = Trail::open(&self.data.data, OpenOptions_::default())?;
+        let size = trail.intake.reader().size();
+        let fields = json!({"view": "all", "size": size, "duration_ms": start.elapsed().as_millis() as u64, "actor": super::actor()});
+        trail.intake.own(vec![OwnRecord { kind: "VIEW_REBUILT", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+        trail.close()?;
+        println!("rebuilt from {size} entries");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `candor doctor`
+#[derive(Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Doctor {
+    pub fn run(self) -> Result<ExitCode> {
+        let findings = examine(&self.data.data);
+        let bad = findings.iter().any(|(level, _, _)| *level == "bad");
+        for (level, what, advice) in &findings {
+            if self.output.json {
+                println!("{}", json!({"level": level, "what": what, "advice": advice}));
+            } else {
+                println!("{level:<5} {what}{}{advice}", if advice.is_empty() { "" } else { ": " });
+            }
+        }
+        Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+type Finding = (&'static str, String, String);
+
+fn examine(data: &Path) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    let mut say = |level, what: &str, advice: &str| found.push((level, what.to_owned(), advice.to_owned()));
+    let paths = Paths { data: data.to_owned() };
+    let config = match Config::read(data) {
+        Ok(config) => {
+            say("good", "the configuration reads", "");
+            config
+        }
+        Err(error) => {
+            say("bad", &format!("the configuration does not read ({error:#})"), "mend candor.toml");
+            return found;
+        }
+    };
+    let master = paths.master_key(&config);
+    match std::fs::metadata(&master) {
+        Ok(meta) => {
+            use std::os::unix::fs::{MetadataExt, PermissionsExt};
+            if meta.permissions().mode() & 0o077 != 0 {
+                say("bad", "others can read the master key", &format!("chmod 600 {}", master.display()));
+            } else {
+                say("good", "only its owner can read the master key", "");
+            }
+            if std::fs::metadata(data).is_ok_and(|data| data.dev() == meta.dev()) {
+                say("risk", "the master key lies on the same disk as the trail", "a thief of the disk then has both: set master_key_file to another disk, or give CANDOR_MASTER_KEY from a secret store");
+            }
+        }
+        Err(_) => say("risk", "there is no master key file", "CANDOR_MASTER_KEY must be set at each start"),
+    }
+    match ledger::disk::is_network_file_system(data) {
+        Ok(true) => say("bad", "the data directory is on a network file system", "move it to a local disk"),
+        Ok(false) => say("good", "the data directory is on a local disk", ""),
+        Err(error) => say("bad", &format!("the data directory cannot be looked at ({error})"), "check --data"),
+    }
+    if let Ok(space) = rustix::fs::statvfs(data) {
+        let free = space.f_bavail * space.f_frsize;
+        let level = if free < 1 << 30 { "bad" } else { "good" };
+        say(level, &format!("{} MiB are free", free >> 20), if level == "bad" { "make room: appends stop when the disk is full" } else { "" });
+    }
+    match Trail::open(data, OpenOptions_ { without_views: true, ..OpenOptions_::default() }) {
+        Ok(trail) => {
+            say("good", &format!("the trail opens: {} entries", trail.intake.reader().size()), "");
+            if let Err(error) = trail.close() {
+                say("bad", &format!("the trail does not close ({error:#})"), "look at the disk");
+            }
+        }
+        Err(error) => say("bad", &format!("the trail does not open ({error:#})"), ""),
+    }
+    found
+}
+
+/// `candor config`
+#[derive(Args)]
+pub struct ConfigCommand {
+    #[command(subcommand)]
+    command: ConfigSub,
+}
+
+#[derive(Subcommand)]
+enum ConfigSub {
+    /// Read candor.toml as a start would, and say whether it is good.
+    Check {
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print the configuration in force, defaults included.
+    Show {
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print the reference of all keys as Markdown.
+    Reference,
+}
+
+impl ConfigCommand {
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            ConfigSub::Check { data } => {
+                let config = Config::read(&data.data)?;
+                crate::trail::catalogue(&data.data, &config)?;
+                println!("good");
+            }
+            ConfigSub::Show { data } => print!("{}", toml::to_string(&Config::read(&data.data)?)?),
+            ConfigSub::Reference => print!("{}", Config::reference()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `candor clock`
+#[derive(Args)]
+pub struct ClockCommand {
+    #[command(subcommand)]
+    command: ClockSub,
+}
+
+#[derive(Subcommand)]
+enum ClockSub {
+    /// Go on with the clock as it stands, and record that it was corrected.
+    Accept {
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+impl ClockCommand {
+    pub fn run(self) -> Result<ExitCode> {
+        let ClockSub::Accept { data } = self.command;
+        let trail = Trail::open(&data.data, OpenOptions_ { accept_clock: true, without_views: true })?;
+        let before = trail.intake.reader().published().at.rfc3339();
+        let after = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
+        let fields = json!({"before": before, "after": after, "actor": super::actor()});
+        trail.intake.own(vec![OwnRecord { kind: "CLOCK_CORRECTED", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+        trail.close()?;
+        println!("accepted");
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,133 @@
+//! The commands and their arguments.
+
+mod keep;
+mod look;
+mod write;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// An audit trail for everything a business says to and does for its customers.
+///
+/// Every record is validated, minimised, sealed and chained; every read is itself recorded; anyone can verify the
+/// whole trail without keys, and a person can be forgotten without breaking it.
+#[derive(Parser)]
+#[command(name = "candor", version, max_term_width = 100, after_help = "EXIT STATUS\n  0  done; for verify: everything holds\n  1  failed; for verify: something does not fit\n  2  wrong usage, or could not be checked\n  3  ingest: some lines were refused, all others are in the trail\n\nFILES\n  DIR/candor.toml      configuration (candor config reference)\n  DIR/keys/            key store, master key, high-water mark: back this up\n  DIR/journal/         the trail: back this up too\n  DIR/ledger/, views/  can be made again (candor rebuild)\n\nENVIRONMENT\n  CANDOR_MASTER_KEY    the master key, 64 hexadecimal digits; wins over the file")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the trail is.
+#[derive(Args, Clone)]
+pub struct Data {
+    /// Data directory of the trail.
+    #[arg(long, value_name = "DIR", default_value = "candor-data")]
+    pub data: PathBuf,
+}
+
+/// How results are printed.
+#[derive(Args, Clone, Copy)]
+pub struct Output {
+    /// Print JSON: one object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why something is read; it stands in the trail beside who read what.
+#[derive(Args, Clone)]
+pub struct Why {
+    /// Purpose of the read, a short token.
+    #[arg(long, default_value = "local-operator")]
+    pub purpose: String,
+    /// Case number or reason.
+    #[arg(long)]
+    pub justification: Option<String>,
+}
+
+/// Who a command is about.
+#[derive(Args, Clone)]
+#[group(required = true, multiple = false)]
+pub struct Person {
+    /// The business's own customer number.
+    #[arg(long, value_name = "ID")]
+    pub customer: Option<String>,
+    /// An e-mail address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// A telephone number.
+    #[arg(long, value_name = "NUMBER")]
+    pub phone: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new trail: keys, journal, first entry. Asks nothing.
+    Init(write::Init),
+    /// Take records in; returns when all is durable and can be searched.
+    ///
+    /// Each line is one JSON record. Lines that are refused are named on standard error with the field and the limit;
+    /// all others are in the trail. The summary is all that goes to standard output.
+    Ingest(write::Ingest),
+    /// Find records by words and filters, newest first.
+    Search(look::Search),
+    /// Show one entry by its index.
+    Show(look::Show),
+    /// Show everything about a person, message, correlation, template or document, oldest first.
+    History(look::History),
+    /// Write a receipt of one entry: a file that proves it to anyone, offline.
+    Receipt(look::Receipt),
+    /// Check a trail or a receipt; needs no keys and writes nothing.
+    ///
+    /// DIR is a data directory or its journal: every byte of the journal is hashed again. FILE is a receipt.
+    Verify(look::Verify),
+    /// Erase a person: destroys their keys; every proof made before stays valid.
+    Erase(keep::Erase),
+    /// The key store: what is in it, and wrapping it by another master key.
+    Keys(keep::Keys),
+    /// Make index, registers and segment indexes again from the journal.
+    Rebuild(keep::Rebuild),
+    /// Measure this machine and this program together.
+    Bench(crate::bench::Bench),
+    /// Look for what is wrong or risky about this installation.
+    Doctor(keep::Doctor),
+    /// Check or explain the configuration.
+    Config(keep::ConfigCommand),
+    /// Accept the clock as it stands after it was corrected.
+    Clock(keep::ClockCommand),
+}
+
+/// Parses, runs, and turns an error into one sentence.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Init(command) => command.run(),
+        Command::Ingest(command) => command.run(),
+        Command::Search(command) => command.run(),
+        Command::Show(command) => command.run(),
+        Command::History(command) => command.run(),
+        Command::Receipt(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Erase(command) => command.run(),
+        Command::Keys(command) => command.run(),
+        Command::Rebuild(command) => command.run(),
+        Command::Bench(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::Config(command) => command.run(),
+        Command::Clock(command) => command.run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("candor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The operating-system user, as the actor of an offline command.
+pub fn actor() -> String {
+    format!("os-user-{}", rustix::process::getuid().as_raw())
+}

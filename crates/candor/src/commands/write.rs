@@ -1,0 +1,102 @@
+//! Commands that write records: init, ingest.
+
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use super::{Data, Output};
+use crate::trail::{OpenOptions_, Trail};
+
+/// `candor init`
+#[derive(Args)]
+pub struct Init {
+    #[command(flatten)]
+    data: Data,
+    /// Name of the trail, a URL without scheme such as audit.example/trail; fixed for ever. Default: a random name.
+    #[arg(long)]
+    origin: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Init {
+    pub fn run(self) -> Result<ExitCode> {
+        let trail = Trail::create(&self.data.data, self.origin)?;
+        let identity = trail.intake.reader().identity().clone();
+        let master = trail.paths.master_key(&trail.config);
+        trail.close()?;
+        if self.output.json {
+            println!("{}", serde_json::json!({"origin": identity.origin, "vkey": identity.vkey, "data": self.data.data}));
+        } else {
+            println!("trail    {}", identity.origin);
+            println!("key      {}", identity.vkey);
+            println!("data     {}", self.data.data.display());
+            println!("back up  {} (the master key), {}/keys and {}/journal", master.display(), self.data.data.display(), self.data.data.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Input formats.
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+enum Format {
+    /// One JSON record a line.
+    Jsonl,
+}
+
+/// `candor ingest`
+#[derive(Args)]
+pub struct Ingest {
+    #[command(flatten)]
+    data: Data,
+    /// Format of the input.
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: Format,
+    /// Name of the source, as in candor.toml.
+    #[arg(long, default_value = "local")]
+    source: String,
+    /// Make the trail first if there is none.
+    #[arg(long)]
+    init: bool,
+    /// File to read, or - for standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Ingest {
+    pub fn run(self) -> Result<ExitCode> {
+        let Format::Jsonl = self.format;
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch for an interrupt")?;
+        }
+        let trail = if self.init && !self.data.data.join("journal").exists() {
+            Trail::create(&self.data.data, None)?
+        } else {
+            Trail::open(&self.data.data, OpenOptions_::default())?
+        };
+        let input: Box<dyn std::io::Read + Send> = if self.file.as_os_str() == "-" {
+            Box::new(std::io::stdin())
+        } else {
+            Box::new(std::fs::File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?)
+        };
+        let summary = crate::ingest::ingest(&trail.intake, &self.source, BufReader::with_capacity(1 << 18, input), trail.config.workers, &stop, false)?;
+        trail.close()?;
+        if self.output.json {
+            println!("{}", serde_json::to_string(&summary)?);
+        } else {
+            println!("{} accepted, {} repeated, {} refused", summary.accepted, summary.repeated, summary.refused);
+        }
+        if summary.interrupted {
+            eprintln!("candor: interrupted: everything counted above is in the trail, nothing after it was read");
+        }
+        Ok(if summary.refused > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS })
+    }
+}

@@ -1,0 +1,130 @@
+//! The one typed configuration: `DIR/candor.toml`, with every key's meaning and default (`docs/configuration.md` is
+//! written from [`REFERENCE`]).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use record::minimal::RecipientMode;
+use serde::{Deserialize, Serialize};
+
+/// Every key: name, default, meaning. A test holds it against the struct.
+pub const REFERENCE: &[(&str, &str, &str)] = &[
+    ("environment", "\"production\"", "The environment that Candor's own records name, a token of 1 to 64 characters."),
+    ("site", "none", "Where this server stands, a token; given to records that do not name a site themselves."),
+    ("master_key_file", "\"keys/master.key\" in the data directory", "File with the master key, 64 hexadecimal digits, mode 0600. The environment variable CANDOR_MASTER_KEY (the digits themselves) wins over it. Keep it off the data disk: who has both can read everything."),
+    ("kinds_folder", "none", "Folder of further kinds, one JSON Schema each (docs/formats/kinds.md)."),
+    ("workers", "2", "Threads that validate and seal, 1 to 64."),
+    ("sources.NAME.recipients", "\"count\"", "How document 2's kinds keep recipients of this source: \"count\", \"hash\" or \"full_address\"."),
+];
+
+/// See the module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub environment: String,
+    pub site: Option<String>,
+    pub master_key_file: Option<PathBuf>,
+    pub kinds_folder: Option<PathBuf>,
+    pub workers: usize,
+    pub sources: BTreeMap<String, Source>,
+}
+
+/// A source of records.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Source {
+    pub recipients: Recipients,
+}
+
+/// How recipients are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipients {
+    #[default]
+    Count,
+    Hash,
+    FullAddress,
+}
+
+impl From<Recipients> for RecipientMode {
+    fn from(mode: Recipients) -> Self {
+        match mode {
+            Recipients::Count => RecipientMode::Count,
+            Recipients::Hash => RecipientMode::Hash,
+            Recipients::FullAddress => RecipientMode::FullAddress,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let sources = BTreeMap::from([("local".to_owned(), Source::default())]);
+        Config { environment: "production".into(), site: None, master_key_file: None, kinds_folder: None, workers: 2, sources }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file; a missing one is the defaults.
+    pub fn read(data: &Path) -> Result<Config> {
+        let path = data.join("candor.toml");
+        let mut config: Config = match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).with_context(|| format!("read {}", path.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Config::default(),
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        config.sources.entry("local".into()).or_default();
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/+-".contains(&b));
+        if !token(&self.environment) || self.site.as_ref().is_some_and(|site| !token(site)) {
+            bail!("check configuration: environment and site must be 1 to 64 letters, digits or _.:/+-");
+        }
+        if !(1..=64).contains(&self.workers) {
+            bail!("check configuration: workers is {}, it must be 1 to 64", self.workers);
+        }
+        match self.sources.keys().find(|name| !token(name)) {
+            Some(_) => bail!("check configuration: a source's name must be 1 to 64 letters, digits or _.:/+-"),
+            None => Ok(()),
+        }
+    }
+
+    /// The file that `init` writes: every key, commented out.
+    pub fn template() -> String {
+        let mut text = String::from("# Candor's configuration. Every key is optional; `candor config check` reads this file as a start would.\n");
+        for (key, default, meaning) in REFERENCE.iter().filter(|(key, _, _)| !key.contains('.')) {
+            text.push_str(&format!("\n# {meaning}\n# Default: {default}\n#{key} =\n"));
+        }
+        text.push_str("\n# A section for each source.\n#[sources.local]\n#recipients = \"count\"\n");
+        text
+    }
+
+    /// `docs/configuration.md`.
+    pub fn reference() -> String {
+        let mut text = String::from("# Configuration\n\n`DIR/candor.toml`; written from the code by `candor config reference`.\n\n| key | default | meaning |\n|---|---|---|\n");
+        for (key, default, meaning) in REFERENCE {
+            text.push_str(&format!("| `{key}` | {default} | {meaning} |\n"));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        let full = Config { site: Some("s".into()), master_key_file: Some("m".into()), kinds_folder: Some("k".into()), ..Config::default() };
+        let text = toml::to_string(&full).expect("TOML");
+        let value: toml::Table = text.parse().expect("TOML");
+        for key in value.keys() {
+            assert!(REFERENCE.iter().any(|(name, _, _)| name.split('.').next() == Some(key)), "{key}");
+        }
+        assert!(toml::from_str::<Config>("no_such_key = 1").is_err());
+        assert!(toml::from_str::<Config>(&Config::template()).is_ok());
+    }
+}

@@ -1,0 +1,113 @@
+//! Erasing a person, in steps that are each safe to do again.
+
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, anyhow, bail};
+use ledger::reader::Reader;
+use reads::guard::OwnRecord;
+use record::identifier::{IdentifierType, normalise};
+use record::kinds::Catalogue;
+use seal::store::KeyStore;
+use serde_json::json;
+use views::open;
+
+use crate::trail::Trail;
+
+/// What an erasure did.
+#[derive(Debug, serde::Serialize)]
+pub struct Certificate {
+    pub erasure_id: String,
+    pub entries: usize,
+    pub subjects: usize,
+    pub erased_entry: u64,
+    pub completed_entry: u64,
+    pub places: Vec<String>,
+}
+
+/// Erases the person that an identifier names, and all joined to them.
+pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, actor: &str) -> Result<Certificate> {
+    let views = trail.views()?;
+    let (subjects, taggers) = {
+        let mut store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let tag = store.identifier_tag(kind, &normalise(kind, given));
+        let subjects = store.closure(&tag)?;
+        let mut taggers = Vec::new();
+        for number in &subjects {
+            taggers.extend(store.subject(*number)?.map(|subject| subject.tagger));
+        }
+        (subjects, taggers)
+    };
+    if subjects.is_empty() {
+        bail!("erase: nobody is known under this identifier: check its spelling; an address that two customers use names neither");
+    }
+    let mut entries = Vec::new();
+    for tagger in &taggers {
+        entries.extend(trail.intake.reader().entries_of(tagger, usize::MAX)?);
+    }
+    let erasure_id = proof::encoding::hex(&seal::random::RandomPool::default().take::<12>());
+    // 1. The decision is durable. A stop after this line is made good at the next start.
+    let fields = json!({"erasure_id": erasure_id, "actor": actor, "reason": reason, "entries": entries.len(), "subjects": subjects});
+    let erased_entry = own(trail, "SUBJECT_ERASED", fields)?;
+    // What was sealed before and is not committed yet comes back and loses its personal body.
+    trail.intake.submitter().bury(subjects.clone())?;
+    for tagger in &taggers {
+        entries.extend(trail.intake.reader().entries_of(tagger, usize::MAX)?);
+    }
+    entries.sort_unstable();
+    entries.dedup();
+    // 2. The views' note first: it is made of tags that the next line ends.
+    views.note_forget(&entries)?;
+    {
+        let mut store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let today = ledger::clock::Clock::now(&ledger::clock::SystemClock).day();
+        store.destroy_subjects(&subjects, today)?;
+    }
+    // 3. The views.
+    views.forget_noted()?;
+    // 4. The certificate.
+    let places = ["keys", "identifiers", "index", "owners"].map(str::to_owned).to_vec();
+    let completed = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
+    let fields = json!({"erasure_id": erasure_id, "places": places, "completed": completed, "beyond_recovery_after": completed});
+    let completed_entry = own(trail, "ERASURE_COMPLETED", fields)?;
+    Ok(Certificate { erasure_id, entries: entries.len(), subjects: subjects.len(), erased_entry, completed_entry, places })
+}
+
+fn own(trail: &Trail, kind: &'static str, fields: serde_json::Value) -> Result<u64> {
+    let indexes = trail.intake.own(vec![OwnRecord { kind, fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+    indexes.first().copied().context("the record has no index")
+}
+
+/// Does every erasure again that the key store has not seen: after a stop, and after a restored backup.
+pub fn redo(reader: &Reader, store: &Mutex<KeyStore>, catalogue: &Catalogue) -> Result<()> {
+    let from = store.lock().map_err(|_| anyhow!("another thread failed"))?.erased_up_to();
+    let mut found = Vec::new();
+    reader.follow(from, |frame| {
+        let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt { what: format!("frame {}", frame.header.number), why: why.to_string() };
+        let entries = frame.entries().map_err(corrupt)?;
+        if entries.kinds.contains(&"SUBJECT_ERASED") {
+            for place in 0..entries.len() {
+                if entries.record(place).map_err(corrupt)?.kind == "SUBJECT_ERASED" {
+                    found.push(frame.header.first_index + place as u64);
+                }
+            }
+        }
+        Ok(true)
+    })?;
+    let mut store = store.lock().map_err(|_| anyhow!("another thread failed"))?;
+    let today = ledger::clock::Clock::now(&ledger::clock::SystemClock).day();
+    for index in found.into_iter().filter(|index| *index >= from) {
+        let stored = reader.entry(index)?;
+        let keys = open::keys(&stored, None, &mut store)?;
+        let opened = open::open(&stored, &keys, catalogue)?;
+        if let Ok(facts) = &opened.facts {
+            let fields = facts.fields();
+            let kind = opened.kind.map(|id| catalogue.kind(id)).context("the kind of an erasure is unknown")?;
+            let number = kind.number("/subjects").context("an erasure has no subjects")?;
+            let list = fields.iter().find(|field| field.number == number).map(|field| field.value).unwrap_or(b"[]");
+            let subjects: Vec<u64> = serde_json::from_slice(list).context("read the subjects of an erasure")?;
+            store.destroy_subjects(&subjects, today)?;
+        }
+    }
+    Ok(())
+}
+

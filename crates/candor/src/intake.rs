@@ -1,0 +1,438 @@
+//! From lines to committed entries: validate, minimise, resolve, seal, submit.
+//!
+//! The order that keeps a key from being lost: keys are made while sealing, [`KeyStore::commit`] makes them durable,
+//! and only then is the batch handed to the sequencer.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result, anyhow};
+use ledger::clock::Clock;
+use ledger::ledger::{Item, Outcome};
+use ledger::reader::Reader;
+use ledger::sequencer::Submitter;
+use proof::commitment::Field;
+use proof::entry::EntryId;
+use record::detect::Detector;
+use record::error::Refusal;
+use record::kinds::{Catalogue, KindId};
+use record::minimal::{Context, Minimal, Reader as LineReader, RecipientMode, number};
+use record::schema::{Authority, FieldClass};
+use reads::guard::OwnRecord;
+use seal::crypto::{Key, KeyedHash};
+use seal::random::RandomPool;
+use seal::sealed::{Role, SealingKeys, seal};
+use seal::store::{KeyStore, Named, Resolved};
+use seal::tag::Tagger;
+use serde_json::{Value, json};
+use views::views::{Document, Documents};
+
+use crate::config::Config;
+
+/// What travels beside a sealed record.
+#[derive(Debug)]
+pub struct Companion {
+    pub minimal: Minimal,
+    pub document: Document,
+    /// Line of the input, for the answer.
+    pub line: u64,
+}
+
+/// What became of one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    Committed { index: u64 },
+    Repeated { index: u64, compared: bool },
+    Conflict { index: u64 },
+}
+
+/// A line's answer.
+pub type LineAnswer = (u64, std::result::Result<Accepted, Refusal>);
+
+struct Shared {
+    catalogue: Arc<Catalogue>,
+    detector: Arc<Detector>,
+    store: Arc<Mutex<KeyStore>>,
+    submitter: Submitter<Companion>,
+    reader: Arc<Reader>,
+    documents: Option<Documents>,
+    clock: Arc<dyn Clock>,
+    origin: String,
+    id_key: KeyedHash,
+    hash_key: KeyedHash,
+    identifier: KeyedHash,
+    environment: String,
+    site: Option<String>,
+    sources: BTreeMap<String, RecipientMode>,
+    kind_names: Vec<Arc<str>>,
+    defined: Mutex<HashSet<KindId>>,
+}
+
+/// See the module. Cheap to clone: one for each worker.
+#[derive(Clone)]
+pub struct Intake {
+    shared: Arc<Shared>,
+}
+
+/// A worker's buffers.
+#[derive(Default)]
+pub struct Worker {
+    lines: LineReader,
+    random: RandomPool,
+}
+
+struct Prepared {
+    minimal: Minimal,
+    document: Document,
+    line: u64,
+    subject: Option<(Key, Tagger)>,
+    known_subject: Option<u64>,
+    period: (u32, Key),
+}
+
+impl Intake {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a trail, handed over once")]
+    pub fn new(
+        config: &Config,
+        catalogue: Arc<Catalogue>,
+        detector: Arc<Detector>,
+        store: Arc<Mutex<KeyStore>>,
+        submitter: Submitter<Companion>,
+        reader: Arc<Reader>,
+        documents: Option<Documents>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Intake> {
+        let held = store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let key = |name| KeyedHash::new(held.named(name).expose());
+        let shared = Shared {
+            origin: held.origin().to_owned(),
+            id_key: key(Named::Id),
+            hash_key: KeyedHash::new(seal::crypto::subkey(&held.named(Named::Identifier), "candor/v1/recipient\n").expose()),
+            identifier: held.identifier_hash(),
+            environment: config.environment.clone(),
+            site: config.site.clone(),
+            sources: config.sources.iter().map(|(name, source)| (name.clone(), source.recipients.into())).collect(),
+            kind_names: catalogue.all().map(|kind| Arc::from(kind.name.as_str())).collect(),
+            defined: Mutex::default(),
+            store: Arc::clone(&store),
+            catalogue,
+            detector,
+            submitter,
+            reader,
+            documents,
+            clock,
+        };
+        drop(held);
+        Ok(Intake { shared: Arc::new(shared) })
+    }
+
+    pub fn reader(&self) -> &Arc<Reader> {
+        &self.shared.reader
+    }
+
+    pub fn submitter(&self) -> &Submitter<Companion> {
+        &self.shared.submitter
+    }
+
+    /// Whether there is a source of this name.
+    pub fn recipients(&self, source: &str) -> Result<RecipientMode> {
+        self.shared.sources.get(source).copied().with_context(|| format!("ingest: there is no source of this name: add [sources.{source}] to candor.toml"))
+    }
+
+    fn context<'a>(&'a self, source: &'a str, authority: Authority, hash: &'a dyn Fn(&str) -> [u8; 16]) -> Context<'a> {
+        let recipients = self.shared.sources.get(source).copied().unwrap_or_default();
+        Context { source, recipients, site: self.shared.site.as_deref(), authority, now: self.shared.clock.now(), hash }
+    }
+
+    /// Takes a batch of lines from a source; answers when all that is good in it is durable and findable.
+    pub fn lines(&self, worker: &mut Worker, source: &str, lines: &[(u64, &[u8])]) -> Result<Vec<LineAnswer>> {
+        let hash = |text: &str| self.shared.hash_key.short(&[text.as_bytes()]);
+        let mut answers = Vec::with_capacity(lines.len());
+        let mut minimals = Vec::with_capacity(lines.len());
+        {
+            let context = self.context(source, Authority::Source, &hash);
+            for (line, bytes) in lines {
+                match worker.lines.read(bytes, &self.shared.catalogue, &self.shared.detector, &context) {
+                    Ok(minimal) => minimals.push((*line, minimal, None)),
+                    Err(refusal) => answers.push((*line, Err(refusal))),
+                }
+            }
+        }
+        self.define(worker, minimals.iter().map(|(_, minimal, _)| minimal.kind))?;
+        let committed = self.submit(worker, source, minimals)?;
+        answers.extend(committed.into_iter().map(|(line, accepted)| (line, Ok(accepted))));
+        Ok(answers)
+    }
+
+    /// Records Candor's own.
+    pub fn own(&self, records: Vec<OwnRecord>) -> std::result::Result<Vec<u64>, String> {
+        self.try_own(records).map_err(|error| format!("{error:#}"))
+    }
+
+    fn try_own(&self, records: Vec<OwnRecord>) -> Result<Vec<u64>> {
+        let mut worker = Worker::default();
+        let mut minimals = Vec::with_capacity(records.len());
+        for (line, record) in records.into_iter().enumerate() {
+            let minimal = self.own_minimal(&mut worker, &record)?;
+            minimals.push((line as u64, minimal, record.subject));
+        }
+        // TRAIL_OPENED is entry 0; its own definition follows it.
+        let opening = self.shared.reader.size() == 0;
+        let kinds: Vec<KindId> = minimals.iter().map(|(_, minimal, _)| minimal.kind).collect();
+        if !opening {
+            self.define(&mut worker, kinds.iter().copied())?;
+        }
+        let mut answers = self.submit(&mut worker, "candor", minimals)?;
+        if opening {
+            self.define(&mut worker, kinds.iter().copied())?;
+        }
+        answers.sort_by_key(|(line, _)| *line);
+        Ok(answers.into_iter().map(|(_, accepted)| match accepted {
+            Accepted::Committed { index } | Accepted::Repeated { index, .. } | Accepted::Conflict { index } => index,
+        }).collect())
+    }
+
+    fn own_minimal(&self, worker: &mut Worker, record: &OwnRecord) -> Result<Minimal> {
+        let now = self.shared.clock.now().rfc3339();
+        let event_id = match record.fields.get("event_id") {
+            Some(Value::String(id)) => id.clone(),
+            _ => proof::encoding::hex(&worker.random.take::<16>()),
+        };
+        let mut line = json!({
+            "timestamp": now, "event_type": record.kind, "correlation_id": event_id, "source_component": "candor",
+            "environment": self.shared.environment, "severity": "info", "event_id": event_id,
+        });
+        if let (Value::Object(line), Value::Object(fields)) = (&mut line, &record.fields) {
+            fields.iter().for_each(|(name, value)| {
+                line.insert(name.clone(), value.clone());
+            });
+        }
+        let hash = |text: &str| self.shared.hash_key.short(&[text.as_bytes()]);
+        let context = self.context("candor", Authority::Candor, &hash);
+        worker.lines.read(line.to_string().as_bytes(), &self.shared.catalogue, &self.shared.detector, &context)
+            .map_err(|refusal| anyhow!("record {}: {refusal}", record.kind))
+    }
+
+    /// Writes KIND_DEFINED before a kind's first use in the trail. Whether it was is asked of the ledger by entry id,
+    /// so nothing else has to remember it.
+    fn define(&self, worker: &mut Worker, kinds: impl Iterator<Item = KindId>) -> Result<()> {
+        let mut new: Vec<KindId> = Vec::new();
+        {
+            let defined = self.shared.defined.lock().map_err(|_| anyhow!("another thread failed"))?;
+            for kind in kinds {
+                if !defined.contains(&kind) && !new.contains(&kind) {
+                    new.push(kind);
+                }
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let definition = self.shared.catalogue.newest("KIND_DEFINED").context("the catalogue has no KIND_DEFINED")?;
+        if !new.contains(&definition) {
+            new.insert(0, definition);
+        }
+        let mut minimals = Vec::new();
+        for id in &new {
+            let kind = self.shared.catalogue.kind(*id);
+            let digest = proof::hash::sha256(kind.schema.as_bytes()).hex();
+            let event_id = format!("kind/{}/{}/{digest}", kind.name, kind.version);
+            let entry_id = self.entry_id("candor", event_id.as_bytes());
+            if self.shared.reader.find_id(&entry_id.0)?.is_none() {
+                let fields = json!({"kind_name": kind.name, "kind_number": kind.version, "schema_sha256": digest, "schema": kind.schema, "event_id": event_id});
+                let minimal = self.own_minimal(worker, &OwnRecord { kind: "KIND_DEFINED", fields, subject: None })?;
+                minimals.push((0, minimal, None));
+            }
+        }
+        if !minimals.is_empty() {
+            self.submit(worker, "candor", minimals)?;
+        }
+        self.shared.defined.lock().map_err(|_| anyhow!("another thread failed"))?.extend(new);
+        Ok(())
+    }
+
+    fn entry_id(&self, source: &str, client: &[u8]) -> EntryId {
+        let (source_length, client_length) = ((source.len() as u32).to_be_bytes(), (client.len() as u32).to_be_bytes());
+        EntryId(self.shared.id_key.short(&[&source_length, source.as_bytes(), &client_length, client]))
+    }
+
+    fn submit(&self, worker: &mut Worker, source: &str, minimals: Vec<(u64, Minimal, Option<u64>)>) -> Result<Vec<(u64, Accepted)>> {
+        let mut answers = Vec::with_capacity(minimals.len());
+        let mut waiting = minimals;
+        while !waiting.is_empty() {
+            let (items, links) = self.seal_all(worker, source, std::mem::take(&mut waiting))?;
+            let outcomes = self.shared.submitter.submit(items)?.recv().map_err(|_| anyhow!("the writer stopped"))?.map_err(|error| anyhow!("{error}"))?;
+            let lines: Vec<u64> = links.lines;
+            for (line, outcome) in lines.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Committed { index, .. } => answers.push((line, Accepted::Committed { index })),
+                    Outcome::Repeated { index, companion } => answers.push((line, self.compare(index, &companion, source)?)),
+                    Outcome::SubjectGone { companion } => {
+                        let mut minimal = companion.minimal;
+                        minimal.drop_personal();
+                        waiting.push((line, minimal, None));
+                    }
+                }
+            }
+            if !links.joined.is_empty() {
+                let records = links.joined.into_iter().map(|(a, b)| OwnRecord {
+                    kind: "SUBJECT_LINKED",
+                    fields: json!({"subjects": [a, b], "reason_category": "address_beside_customer_id"}),
+                    subject: None,
+                });
+                self.try_own(records.collect())?;
+            }
+        }
+        Ok(answers)
+    }
+
+    fn seal_all(&self, worker: &mut Worker, source: &str, minimals: Vec<(u64, Minimal, Option<u64>)>) -> Result<(Vec<Item<Companion>>, Links)> {
+        let mut prepared: Vec<Prepared> = Vec::with_capacity(minimals.len());
+        let mut links = Links::default();
+        for (line, minimal, subject) in minimals {
+            let kind = self.shared.catalogue.kind(minimal.kind);
+            let document = match &self.shared.documents {
+                Some(documents) => documents.of(kind, &minimal),
+                None => Document { time_ms: 0, words: Default::default(), keys: Vec::new() },
+            };
+            let period = (0, Key::from_bytes([0; 32]));
+            prepared.push(Prepared { minimal, document, line, subject: None, known_subject: subject, period });
+        }
+        let generation = self.resolve(&mut prepared, &mut links)?;
+        let mut items = Vec::with_capacity(prepared.len());
+        for record in prepared {
+            items.push(self.seal_one(worker, source, record, generation)?);
+        }
+        Ok((items, links))
+    }
+
+    /// Everything that needs the key store, under one lock and one commit for the batch.
+    fn resolve(&self, prepared: &mut [Prepared], links: &mut Links) -> Result<u64> {
+        use record::identifier::IdentifierType;
+        let tags: Vec<Vec<seal::store::IdentifierTag>> = prepared
+            .iter()
+            .map(|record| {
+                let tag = |(kind, normal): &(IdentifierType, String)| seal::store::identifier_tag(&self.shared.identifier, *kind, normal);
+                record.minimal.identifiers.iter().map(tag).collect()
+            })
+            .collect();
+        let now = self.shared.clock.now();
+        let mut store = self.shared.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        for (record, tags) in prepared.iter_mut().zip(&tags) {
+            links.lines.push(record.line);
+            if record.minimal.has_personal() || record.known_subject.is_some() {
+                let resolved = match record.known_subject {
+                    Some(number) => store.subject(number)?.map_or(Resolved::Erased, |subject| Resolved::Subject { subject, linked: None }),
+                    None => store.resolve(tags)?,
+                };
+                match resolved {
+                    Resolved::Subject { subject, linked } => {
+                        links.joined.extend(linked.map(|other| (subject.number, other)));
+                        record.subject = Some((subject.sealing, subject.tagger));
+                    }
+                    Resolved::Erased => {
+                        record.minimal.drop_personal();
+                        let kind = self.shared.catalogue.kind(record.minimal.kind);
+                        if let Some(documents) = &self.shared.documents {
+                            record.document = documents.of(kind, &record.minimal);
+                        }
+                    }
+                }
+            }
+            let period = store.period(record.minimal.class, record.minimal.timestamp, now)?;
+            if period.late {
+                record.minimal.set_fact(number::LATE, b"true");
+            }
+            record.period = (period.id, period.key);
+        }
+        Ok(store.commit()?)
+    }
+
+    fn seal_one(&self, worker: &mut Worker, source: &str, record: Prepared, generation: u64) -> Result<Item<Companion>> {
+        let Prepared { minimal, document, line, subject, period, .. } = record;
+        let id = match minimal.event_id() {
+            Some(client) => self.entry_id(source, client),
+            None => self.entry_id(source, format!("sha256:{}", proof::hash::sha256(&minimal.canonical())).as_bytes()),
+        };
+        let keys = SealingKeys {
+            origin: &self.shared.origin,
+            period: (period.0, &period.1),
+            subject: subject.as_ref().map(|(key, tagger)| (key, tagger.clone())),
+            nonce: worker.random.take(),
+        };
+        let facts: Vec<Field<'_>> = minimal.fields(FieldClass::Fact).collect();
+        let personal: Vec<Field<'_>> = minimal.fields(FieldClass::Personal).collect();
+        let sealed = seal(&keys, id, &facts, &personal)?;
+        let kind = Arc::clone(&self.shared.kind_names[usize::from(minimal.kind.0)]);
+        let class = minimal.class.class().name;
+        Ok(Item { sealed, kind, class, generation, companion: Companion { minimal, document, line } })
+    }
+
+    /// A repeat must say the same: the stored bodies are opened and compared.
+    fn compare(&self, index: u64, companion: &Companion, source: &str) -> Result<Accepted> {
+        let stored = self.shared.reader.entry(index)?;
+        // Without a client id the id is the hash of the content: equal by construction.
+        if companion.minimal.event_id().is_none() {
+            return Ok(Accepted::Repeated { index, compared: true });
+        }
+        let Some(same) = self.same(&stored, &companion.minimal)? else {
+            return Ok(Accepted::Repeated { index, compared: false });
+        };
+        if same {
+            return Ok(Accepted::Repeated { index, compared: true });
+        }
+        let fields = json!({"from_source": source, "entry": index, "compared": true});
+        self.try_own(vec![OwnRecord { kind: "INPUT_CONFLICT", fields, subject: None }])?;
+        Ok(Accepted::Conflict { index })
+    }
+
+    /// Whether the stored facts are those of `minimal`, and its personal body too; `None` if the facts are gone.
+    fn same(&self, stored: &ledger::reader::StoredEntry, minimal: &Minimal) -> Result<Option<bool>> {
+        let entry = stored.entry()?;
+        let Some(bytes) = &stored.sealed else { return Ok(None) };
+        let parts = seal::sealed::Parts::parse(bytes)?;
+        let (period, subject) = {
+            let mut store = self.shared.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+            let Ok(period) = store.period_by_id(parts.period) else { return Ok(None) };
+            let tags: Vec<_> = minimal.identifiers.iter().map(|(kind, normal)| store.identifier_tag(*kind, normal)).collect();
+            let subject = match tags.first() {
+                Some(tag) => store.closure(tag)?.first().copied(),
+                None => None,
+            };
+            let subject = match subject {
+                Some(number) => store.subject(number)?.map(|subject| subject.sealing),
+                None => None,
+            };
+            (period, subject)
+        };
+        let keys = seal::sealed::OpeningKeys { origin: &self.shared.origin, id: entry.id, period: &period, subject: subject.as_ref() };
+        let sent = |fields: Vec<Field<'_>>| -> Vec<(u16, Vec<u8>)> {
+            fields.iter().filter(|f| !(number::LATE..=number::DROPPED).contains(&f.number)).map(|f| (f.number, f.value.to_vec())).collect()
+        };
+        let facts = parts.open(&keys, Role::Facts, &entry.facts)?;
+        let new_facts: Vec<Field<'_>> = minimal.fields(FieldClass::Fact).collect();
+        if sent(facts.fields()) != sent(new_facts) {
+            return Ok(Some(false));
+        }
+        let Some(personal) = &entry.personal else {
+            return Ok(Some(true));
+        };
+        Ok(match parts.open(&keys, Role::Personal, &personal.commitment) {
+            Ok(body) => Some(sent(body.fields()) == sent(minimal.fields(FieldClass::Personal).collect())),
+            // Another person, or one who was erased: what can be compared is the same.
+            Err(_) => Some(true),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Links {
+    lines: Vec<u64>,
+    joined: Vec<(u64, u64)>,
+}
+
+/// Records that no class but this holds are Candor's own quarantine notes.
+pub fn refusal_record(source: &str, code: &str, count: u64) -> OwnRecord {
+    let fields = json!({"from_source": source, "code": code, "count": count});
+    OwnRecord { kind: "INPUT_REFUSED", fields, subject: None }
+}

@@ -1,0 +1,257 @@
+//! Opening a data directory: lock, keys, ledger, views, in this order; and closing it in the other.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, anyhow, bail};
+use ledger::clock::{Clock, SystemClock};
+use ledger::disk::{Disk, RealDisk, is_network_file_system};
+use ledger::ledger::{Ledger, Options};
+use ledger::sequencer::{Sequencer, Submitter};
+use proof::note::{NoteSigner, TYPE_ED25519};
+use record::detect::Detector;
+use record::kinds::Catalogue;
+use seal::crypto::{KeyedHash, subkey};
+use seal::master::MasterKey;
+use seal::random::RandomPool;
+use seal::store::{KeyStore, Named};
+use views::views::{Applied, Views};
+
+use crate::config::Config;
+use crate::intake::{Companion, Intake};
+
+/// Paths below a data directory.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    pub data: PathBuf,
+}
+
+impl Paths {
+    pub fn journal(&self) -> PathBuf {
+        self.data.join("journal")
+    }
+    pub fn keys(&self) -> PathBuf {
+        self.data.join("keys")
+    }
+    pub fn derived(&self) -> PathBuf {
+        self.data.join("ledger")
+    }
+    pub fn views(&self) -> PathBuf {
+        self.data.join("views")
+    }
+    pub fn high_water(&self) -> PathBuf {
+        self.keys().join("highwater")
+    }
+    pub fn master_key(&self, config: &Config) -> PathBuf {
+        match &config.master_key_file {
+            Some(path) => self.data.join(path),
+            None => self.keys().join("master.key"),
+        }
+    }
+}
+
+/// What may be told an opening.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenOptions_ {
+    pub accept_clock: bool,
+    pub without_views: bool,
+}
+
+/// An open trail.
+pub struct Trail {
+    pub paths: Paths,
+    pub config: Config,
+    pub store: Arc<Mutex<KeyStore>>,
+    pub views: Option<Arc<Views>>,
+    pub catalogue: Arc<Catalogue>,
+    pub intake: Intake,
+    sequencer: Option<Sequencer<Companion>>,
+    _lock: File,
+}
+
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).with_context(|| format!("lock {}", data.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(ledger::error::Error::Locked(data.display().to_string()).into()),
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", data.display())),
+    }
+}
+
+pub fn read_master_key(paths: &Paths, config: &Config) -> Result<MasterKey> {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    if let Ok(text) = std::env::var("CANDOR_MASTER_KEY") {
+        return MasterKey::parse(&text).context("read CANDOR_MASTER_KEY");
+    }
+    let path = paths.master_key(config);
+    MasterKey::read(&path).with_context(|| format!("read {}: give the master key file that `candor init` made, or set CANDOR_MASTER_KEY", path.display()))
+}
+
+fn signer(store: &KeyStore) -> Result<NoteSigner> {
+    NoteSigner::new(store.origin(), TYPE_ED25519, store.named(Named::LogSigning).expose()).context("make the log key")
+}
+
+fn mac(store: &KeyStore) -> KeyedHash {
+    KeyedHash::new(subkey(&store.named(Named::Id), "candor/v1/highwater\n").expose())
+}
+
+/// The catalogue with the deployment's kinds.
+pub fn catalogue(data: &Path, config: &Config) -> Result<Catalogue> {
+    let mut catalogue = Catalogue::shipped()?;
+    if let Some(folder) = &config.kinds_folder {
+        let folder = data.join(folder);
+        let mut paths = std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?
+            .map(|item| item.map(|item| item.path())).collect::<std::io::Result<Vec<_>>>()?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.sort();
+        for path in paths {
+            let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            catalogue.add(&text).with_context(|| format!("read {}", path.display()))?;
+        }
+    }
+    Ok(catalogue)
+}
+
+impl Trail {
+    /// Makes a new trail: directory, keys, journal, first entries.
+    pub fn create(data: &Path, origin: Option<String>) -> Result<Trail> {
+        let paths = Paths { data: data.to_owned() };
+        if paths.journal().exists() || paths.keys().join("root").exists() {
+            bail!("init {}: there is a trail already: choose another directory", data.display());
+        }
+        std::fs::create_dir_all(data).with_context(|| format!("create {}", data.display()))?;
+        if is_network_file_system(data).with_context(|| format!("look at {}", data.display()))? {
+            return Err(ledger::error::Error::NetworkFileSystem(data.display().to_string()).into());
+        }
+        let guard = lock(data)?;
+        let config = Config::read(data)?;
+        for folder in [paths.keys(), paths.journal(), paths.derived(), paths.views()] {
+            make_private(&folder)?;
+        }
+        let mut random = RandomPool::default();
+        let master = match read_master_key(&paths, &config) {
+            Ok(master) => master,
+            Err(_) => {
+                let master = MasterKey::generate(&mut random);
+                master.write(&paths.master_key(&config))?;
+                master
+            }
+        };
+        let origin = origin.unwrap_or_else(|| format!("candor.invalid/{}", proof::encoding::hex(&random.take::<16>())));
+        if !proof::checkpoint::is_origin(&origin) {
+            bail!("init: the origin must be 1 to 255 bytes without white space and plus signs, such as audit.example/trail");
+        }
+        let store = KeyStore::create(&paths.keys(), master, &origin)?;
+        let signer = signer(&store)?;
+        let vkey = signer.verifier().to_string();
+        Ledger::create(Arc::new(RealDisk::new(&paths.journal())), &signer)?;
+        if !data.join("candor.toml").exists() {
+            std::fs::write(data.join("candor.toml"), Config::template())?;
+        }
+        let trail = Trail::assemble(paths, config, store, guard, OpenOptions_::default())?;
+        let fields = serde_json::json!({"origin": origin, "vkey": vkey, "format_version": 1, "software": concat!("candor/", env!("CARGO_PKG_VERSION"))});
+        trail.intake.own(vec![reads::guard::OwnRecord { kind: "TRAIL_OPENED", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+        Ok(trail)
+    }
+
+    /// Opens a trail for reading and writing.
+    pub fn open(data: &Path, options: OpenOptions_) -> Result<Trail> {
+        let paths = Paths { data: data.to_owned() };
+        if !paths.keys().join("root").exists() {
+            if paths.journal().exists() {
+                bail!("open {}: the key store is missing: restore keys/ from its backup", data.display());
+            }
+            bail!("open {}: there is no trail here: run `candor init --data {}`", data.display(), data.display());
+        }
+        let guard = lock(data)?;
+        let config = Config::read(data)?;
+        let master = read_master_key(&paths, &config)?;
+        let store = KeyStore::open(&paths.keys(), master)?;
+        Trail::assemble(paths, config, store, guard, options)
+    }
+
+    fn assemble(paths: Paths, config: Config, store: KeyStore, guard: File, options: OpenOptions_) -> Result<Trail> {
+        let catalogue = Arc::new(catalogue(&paths.data, &config)?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
+        std::fs::create_dir_all(paths.derived())?;
+        let ledger = Ledger::open(Options {
+            journal: disk,
+            derived: paths.derived(),
+            high_water: paths.high_water(),
+            mac: mac(&store),
+            signer: signer(&store)?,
+            clock: Arc::clone(&clock),
+            accept_clock: options.accept_clock,
+            key_generation: store.generation(),
+            writer: u64::from_be_bytes(RandomPool::default().take()),
+            segment_bytes_max: None,
+        })?;
+        let torn = ledger.recovered().torn_bytes;
+        if torn > 0 {
+            eprintln!("candor: a crash left {torn} bytes of an unfinished commit at the end of the journal; nobody had been answered for them, and they were left out");
+        }
+        let reader = ledger.reader();
+        let store = Arc::new(Mutex::new(store));
+        crate::erase::redo(&reader, &store, &catalogue)?;
+        let views = if options.without_views {
+            None
+        } else {
+            let key = store.lock().map_err(|_| anyhow!("another thread failed"))?.named(Named::View);
+            let views = Views::open(&paths.views(), &key)?;
+            let mut progress = crate::progress::Progress::new("indexing", Some(reader.size()));
+            views.catch_up(&reader, &store, &catalogue, |done| progress.set(done))?;
+            views.forget_noted()?;
+            Some(Arc::new(views))
+        };
+        let sink_views = views.clone();
+        let sequencer = Sequencer::start(ledger, move |committed, _| {
+            let Some(views) = &sink_views else { return };
+            let documents = committed
+                .into_iter()
+                .map(|entry: ledger::ledger::Committed<Companion>| Applied { entry: entry.index, subject: entry.subject, document: entry.companion.document })
+                .collect();
+            // A view that fails is behind, not wrong: it follows again at the next start.
+            if let Err(error) = views.apply(documents) {
+                eprintln!("candor: {error}");
+            }
+        });
+        let submitter: Submitter<Companion> = sequencer.submitter();
+        let documents = views.as_ref().map(|views| views.documents());
+        let intake = Intake::new(&config, Arc::clone(&catalogue), Arc::new(Detector::new()), Arc::clone(&store), submitter, reader, documents, clock)?;
+        Ok(Trail { paths, config, store, views, catalogue, intake, sequencer: Some(sequencer), _lock: guard })
+    }
+
+    /// The open views.
+    pub fn views(&self) -> Result<&Arc<Views>> {
+        self.views.as_ref().context("this command opened the trail without its views")
+    }
+
+    /// Commits, closes and writes everything.
+    pub fn close(mut self) -> Result<()> {
+        let size = self.intake.reader().size();
+        drop(self.intake);
+        if let Some(sequencer) = self.sequencer.take() {
+            sequencer.stop().map_err(|error| anyhow!("{error}"))?;
+        }
+        {
+            let mut store = self.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+            store.set_erased_up_to(size);
+            store.commit()?;
+        }
+        if let Some(views) = self.views.take() {
+            match Arc::try_unwrap(views) {
+                Ok(views) => views.stop()?,
+                Err(views) => views.flush()?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make_private(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("create {}", folder.display()))
+}

@@ -1,0 +1,43 @@
+//! The error of this crate.
+
+/// Why nothing is shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The access could not be recorded.
+    #[error("record access: {0}: nothing was read")]
+    NotRecorded(String),
+    /// The rule that refused.
+    #[error("read: {0}")]
+    Refused(&'static str),
+    /// The views refused.
+    #[error(transparent)]
+    Views(#[from] views::error::Error),
+    /// The ledger refused.
+    #[error(transparent)]
+    Ledger(#[from] ledger::error::Error),
+    /// The key store refused.
+    #[error(transparent)]
+    Seal(#[from] seal::error::Error),
+    /// Another thread failed while it held something this read needs.
+    #[error("read: another thread failed: restart")]
+    Poisoned,
+}
+
+/// What the caller must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Try again later.
+    Retry,
+    /// Ask for a grant.
+    Denied,
+}
+
+impl Error {
+    /// Sorts the error by what the caller must do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Refused(_) => Kind::Denied,
+            _ => Kind::Retry,
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The guard: decide, record, open.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use ledger::reader::{Reader, StoredEntry};
+use proof::hash::sha256_parts;
+use proof::receipt::Receipt;
+use record::identifier::{IdentifierType, normalise};
+use record::kinds::Catalogue;
+use seal::crypto::KeyedHash;
+use seal::store::KeyStore;
+use serde_json::{Value, json};
+use views::index::Query;
+use views::open;
+use views::registers::Thing;
+use views::views::Views;
+use views::words;
+
+use crate::error::Error;
+use crate::shown::{Shown, show};
+
+/// Persons that one answer may show without a bulk approval.
+pub const PERSONS_MAX: usize = 200;
+/// Entries of one history shown at once, at most: the newest.
+pub const HISTORY_MAX: usize = 10_000;
+/// Candidates looked at beyond the hits wanted, since words of erased persons and hash collisions fall away.
+const CANDIDATE_SLACK: usize = 50;
+
+/// A record that only Candor makes.
+#[derive(Debug, Clone)]
+pub struct OwnRecord {
+    /// Kind.
+    pub kind: &'static str,
+    /// Fields beside the common ones.
+    pub fields: Value,
+    /// The subject it is about, where its number is known.
+    pub subject: Option<u64>,
+}
+
+/// Writes Candor's own records; durable when it returns.
+pub trait Recorder: Send + Sync {
+    /// Records these and gives their entry indexes.
+    ///
+    /// # Errors
+    /// They could not all be made durable.
+    fn record(&self, records: Vec<OwnRecord>) -> Result<Vec<u64>, String>;
+}
+
+/// Who reads, and why.
+#[derive(Debug, Clone)]
+pub struct Purpose {
+    /// Opaque id of the reader.
+    pub actor: String,
+    /// Purpose, a token.
+    pub purpose: String,
+    /// Case id or reason.
+    pub justification: Option<String>,
+    /// The command or page.
+    pub command: &'static str,
+}
+
+/// Something that was decided and recorded before it was opened.
+#[derive(Debug)]
+pub struct Granted<T> {
+    value: T,
+    access: u64,
+}
+
+impl<T> Granted<T> {
+    /// What was granted.
+    pub fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// What was granted, by value.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// The ACCESS entry.
+    pub fn access(&self) -> u64 {
+        self.access
+    }
+}
+
+/// What a history is of.
+#[derive(Debug, Clone)]
+pub enum Of {
+    /// A person, by an identifier.
+    Person(IdentifierType, String),
+    /// A message, correlation, template, document, or thing of the trail.
+    Thing(Thing, String),
+}
+
+/// See the module.
+pub struct Guard {
+    /// The trail.
+    pub reader: Arc<Reader>,
+    /// Where things are.
+    pub views: Arc<Views>,
+    /// Keys.
+    pub store: Arc<Mutex<KeyStore>>,
+    /// Kinds.
+    pub catalogue: Arc<Catalogue>,
+    /// How reads are recorded.
+    pub recorder: Arc<dyn Recorder>,
+    /// Keyed digest of search words.
+    pub digest: KeyedHash,
+}
+
+struct Candidate {
+    stored: StoredEntry,
+    owner: Option<u64>,
+}
+
+impl Guard {
+    /// Whether the read may go on. Everything that is shown passes here.
+    fn decide(&self, purpose: &Purpose, persons: usize) -> Result<(), Error> {
+        if purpose.actor.is_empty() || purpose.purpose.is_empty() {
+            return Err(Error::Refused("a reader and a purpose must be named"));
+        }
+        if persons > PERSONS_MAX {
+            return Err(Error::Refused("more than 200 persons in one answer need a bulk approval: narrow the search"));
+        }
+        Ok(())
+    }
+
+    /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.
+    fn grant(&self, purpose: &Purpose, candidates: &[Candidate], filters: Value, words: &[String]) -> Result<u64, Error> {
+        let mut persons: BTreeMap<u64, u64> = BTreeMap::new();
+        for owner in candidates.iter().filter_map(|candidate| candidate.owner) {
+            *persons.entry(owner).or_default() += 1;
+        }
+        let decision = self.decide(purpose, persons.len());
+        let mut pairs = Vec::new();
+        for candidate in candidates {
+            let entry = candidate.stored.entry()?;
+            pairs.extend_from_slice(&candidate.stored.index.to_be_bytes());
+            pairs.extend_from_slice(&entry.facts.0);
+        }
+        let digests: Vec<String> = words.iter().map(|word| proof::encoding::hex(&self.digest.short(&[b"candor/v1/word\n", word.as_bytes()]))).collect();
+        let mut access = json!({
+            "actor": purpose.actor, "purpose": purpose.purpose, "command": purpose.command, "filters": filters,
+            "word_digests": digests, "results": candidates.len(), "persons": persons.len(),
+            "result_sha256": sha256_parts(&[&pairs]).hex(), "tree_size": self.reader.size(),
+            "outcome": if decision.is_ok() { "granted" } else { "refused" },
+        });
+        if let Some(reason) = &purpose.justification {
+            access["justification"] = json!(reason);
+        }
+        let recorded = self.recorder.record(vec![OwnRecord { kind: "ACCESS", fields: access, subject: None }]).map_err(Error::NotRecorded)?;
+        decision?;
+        let index = recorded.first().copied().unwrap_or_default();
+        let seen: Vec<OwnRecord> = persons
+            .iter()
+            .map(|(subject, entries)| OwnRecord {
+                kind: "SUBJECT_SEEN",
+                fields: json!({"actor": purpose.actor, "purpose": purpose.purpose, "access_entry": index, "entries": entries, "words": words.join(" ")}),
+                subject: Some(*subject),
+            })
+            .collect();
+        if !seen.is_empty() {
+            self.recorder.record(seen).map_err(Error::NotRecorded)?;
+        }
+        Ok(index)
+    }
+
+    fn candidate(&self, index: u64) -> Result<Candidate, Error> {
+        let stored = self.reader.entry(index)?;
+        let has_personal = stored.entry()?.personal.is_some();
+        let owner = if has_personal { self.views.owner(index)? } else { None };
+        let living = match owner {
+            Some(number) => self.store.lock().map_err(|_| Error::Poisoned)?.subject(number)?.map(|_| number),
+            None => None,
+        };
+        Ok(Candidate { stored, owner: living })
+    }
+
+    fn open(&self, candidate: &Candidate) -> Result<(Shown, open::Opened), Error> {
+        let keys = open::keys(&candidate.stored, candidate.owner, &mut *self.store.lock().map_err(|_| Error::Poisoned)?)?;
+        let opened = open::open(&candidate.stored, &keys, &self.catalogue)?;
+        Ok((show(&candidate.stored, &opened, &self.catalogue)?, opened))
+    }
+
+    /// Entries that have all these words, newest first.
+    ///
+    /// # Errors
+    /// The read was refused or could not be recorded, or the trail could not be read.
+    pub fn search(&self, purpose: &Purpose, query: &Query, filters: Value) -> Result<Granted<Vec<Shown>>, Error> {
+        let mut candidates = Vec::new();
+        let mut failed = None;
+        let wanted = query.limit + CANDIDATE_SLACK;
+        let plain: Vec<String> = query.words.iter().filter(|word| !word.starts_with('=')).cloned().collect();
+        // Reads are in the trail too; they are found when asked for by kind, not among what was said to customers.
+        let asked_for = |kind: &str| query.words.iter().any(|word| *word == words::filter("kind", kind));
+        let wide = Query { limit: wanted * 2, ..query.clone() };
+        self.views.search(&wide, |index| match self.candidate(index) {
+            Ok(candidate) => {
+                let own = candidate.stored.entry().map(|entry| entry.kind == "ACCESS" || entry.kind == "SUBJECT_SEEN").unwrap_or(false);
+                if !own || asked_for("ACCESS") || asked_for("SUBJECT_SEEN") {
+                    candidates.push(candidate);
+                }
+                candidates.len() < wanted
+            }
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        // Only what will be shown may be recorded as seen, and nothing may be opened before it is recorded: words of a
+        // candidate can't be looked at yet, so the newest are taken as they come.
+        candidates.truncate(query.limit);
+        let access = self.grant(purpose, &candidates, filters, &plain)?;
+        let mut shown = Vec::with_capacity(candidates.len());
+        for candidate in &candidates {
+            let (line, opened) = self.open(candidate)?;
+            if self.has_words(&opened, &query.words) {
+                shown.push(line);
+            }
+        }
+        Ok(Granted { value: shown, access })
+    }
+
+    /// The opened fields must have the words: a view is only a hint.
+    fn has_words(&self, opened: &open::Opened, wanted: &[String]) -> bool {
+        let (Some(kind), Ok(facts)) = (opened.kind, &opened.facts) else { return false };
+        let personal = opened.personal.as_ref().map(|body| body.fields()).unwrap_or_default();
+        let held = words::of(self.catalogue.kind(kind), facts.fields().into_iter(), personal.into_iter());
+        wanted.iter().all(|word| held.text().split(' ').any(|held| held == word))
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// As [`Guard::search`].
+    pub fn show(&self, purpose: &Purpose, index: u64) -> Result<Granted<Shown>, Error> {
+        let candidate = self.candidate(index)?;
+        let access = self.grant(purpose, std::slice::from_ref(&candidate), json!({"index": index}), &[])?;
+        Ok(Granted { value: self.open(&candidate)?.0, access })
+    }
+
+    /// Everything about a person or thing, oldest first; at most the newest [`HISTORY_MAX`].
+    ///
+    /// # Errors
+    /// As [`Guard::search`].
+    pub fn history(&self, purpose: &Purpose, of: &Of) -> Result<Granted<Vec<Shown>>, Error> {
+        let indexes = match of {
+            Of::Thing(thing, id) => self.views.find(*thing, id, HISTORY_MAX)?,
+            Of::Person(kind, given) => self.entries_of_person(*kind, given)?,
+        };
+        let candidates = indexes.into_iter().map(|index| self.candidate(index)).collect::<Result<Vec<_>, _>>()?;
+        let filters = match of {
+            Of::Thing(thing, _) => json!({"history": format!("{thing:?}").to_lowercase()}),
+            Of::Person(kind, _) => json!({"history": format!("{kind:?}").to_lowercase()}),
+        };
+        let access = self.grant(purpose, &candidates, filters, &[])?;
+        let shown = candidates.iter().map(|candidate| self.open(candidate).map(|(line, _)| line)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Granted { value: shown, access })
+    }
+
+    /// Every entry of a person and of all joined to them, complete by their tags: n = 1, 2, ... until there is none.
+    ///
+    /// # Errors
+    /// The key store or the journal cannot be read.
+    fn entries_of_person(&self, kind: IdentifierType, given: &str) -> Result<Vec<u64>, Error> {
+        let mut found = Vec::new();
+        let taggers = {
+            let mut store = self.store.lock().map_err(|_| Error::Poisoned)?;
+            let tag = store.identifier_tag(kind, &normalise(kind, given));
+            let mut taggers = Vec::new();
+            for number in store.closure(&tag)? {
+                taggers.extend(store.subject(number)?.map(|subject| subject.tagger));
+            }
+            taggers
+        };
+        for tagger in taggers {
+            found.extend(self.reader.entries_of(&tagger, usize::MAX)?);
+        }
+        found.sort_unstable();
+        Ok(found.split_off(found.len().saturating_sub(HISTORY_MAX)))
+    }
+
+    /// A receipt of one entry. It shows nothing that a sender wrote, so it names no person; that it was made is
+    /// recorded.
+    ///
+    /// # Errors
+    /// As [`Guard::search`].
+    pub fn receipt(&self, purpose: &Purpose, index: u64) -> Result<Granted<Receipt>, Error> {
+        let candidate = Candidate { stored: self.reader.entry(index)?, owner: None };
+        let access = self.grant(purpose, std::slice::from_ref(&candidate), json!({"index": index}), &[])?;
+        Ok(Granted { value: self.reader.receipt(index)?, access })
+    }
+}

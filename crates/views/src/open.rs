@@ -1,0 +1,95 @@
+//! Opening an entry's bodies with the key store. Only `views` (to follow) and `reads` (to show) call this.
+
+use proof::commitment::Field;
+use record::kinds::{Catalogue, KindId};
+use record::minimal::number;
+use seal::crypto::Key;
+use seal::sealed::{OpenBody, OpeningKeys, Parts, Role};
+use seal::store::KeyStore;
+
+use crate::error::Error;
+use ledger::reader::StoredEntry;
+
+/// Why a body is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The entry never had one.
+    Never,
+    /// Its period has ended.
+    Ended,
+    /// Its subject was erased.
+    Erased,
+}
+
+/// An entry opened as far as its keys live.
+#[derive(Debug)]
+pub struct Opened {
+    /// The facts, or why they are not there.
+    pub facts: Result<OpenBody, Gone>,
+    /// The personal body, or why it is not there.
+    pub personal: Result<OpenBody, Gone>,
+    /// The kind version that the facts name, if the catalogue has it.
+    pub kind: Option<KindId>,
+}
+
+/// Keys that opening one entry takes, fetched under the store's lock and used without it.
+pub struct EntryKeys {
+    origin: String,
+    period: Option<Key>,
+    subject: Option<Key>,
+}
+
+/// Fetches the keys of an entry.
+///
+/// # Errors
+/// The key store cannot be read, or the sealed record is malformed.
+pub fn keys(stored: &StoredEntry, owner: Option<u64>, store: &mut KeyStore) -> Result<EntryKeys, Error> {
+    let origin = store.origin().to_owned();
+    let Some(sealed) = &stored.sealed else {
+        return Ok(EntryKeys { origin, period: None, subject: None });
+    };
+    let period = match store.period_by_id(Parts::parse(sealed)?.period) {
+        Ok(key) => Some(key),
+        Err(seal::error::Error::KeyDestroyed) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let subject = match owner {
+        Some(number) => store.subject(number)?.map(|subject| subject.sealing),
+        None => None,
+    };
+    Ok(EntryKeys { origin, period, subject })
+}
+
+/// Opens an entry and checks each body against the entry's commitment.
+///
+/// # Errors
+/// A body does not open under living keys, or is not the one committed to: tampering.
+pub fn open(stored: &StoredEntry, keys: &EntryKeys, catalogue: &Catalogue) -> Result<Opened, Error> {
+    let entry = stored.entry()?;
+    let gone = |gone| Opened { facts: Err(gone), personal: Err(gone), kind: None };
+    let (Some(sealed), Some(period)) = (&stored.sealed, &keys.period) else {
+        return Ok(gone(Gone::Ended));
+    };
+    let parts = Parts::parse(sealed)?;
+    let opening = OpeningKeys { origin: &keys.origin, id: entry.id, period, subject: keys.subject.as_ref() };
+    let facts = parts.open(&opening, Role::Facts, &entry.facts)?;
+    let kind = kind_of(&facts, catalogue);
+    let personal = match (&entry.personal, &keys.subject) {
+        (None, _) => Err(Gone::Never),
+        (Some(_), None) => Err(Gone::Erased),
+        (Some(personal), Some(_)) => Ok(parts.open(&opening, Role::Personal, &personal.commitment)?),
+    };
+    Ok(Opened { facts: Ok(facts), personal, kind })
+}
+
+fn kind_of(facts: &OpenBody, catalogue: &Catalogue) -> Option<KindId> {
+    let fields = facts.fields();
+    let value = |wanted: u16| fields.iter().find(|field| field.number == wanted).and_then(|field| std::str::from_utf8(field.value).ok());
+    let version = value(number::KIND_VERSION)?.parse().ok()?;
+    catalogue.find(value(number::KIND)?.trim_matches('"'), version)
+}
+
+/// The value of a field as text without quotes.
+pub fn value(fields: &[Field<'_>], wanted: u16) -> Option<String> {
+    fields.iter().find(|field| field.number == wanted).map(|field| record::minimal::string(field.value))
+}

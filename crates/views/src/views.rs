@@ -1,0 +1,391 @@
+//! All views of one trail, kept up by one thread.
+//!
+//! A commit is findable when [`Views::apply`] returns: it is in the tail, and its owners and registers are in memory.
+//! The thread writes them to disk a partition at a time, the index last, so that the index's cursor is the one to
+//! follow from after a stop.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, RwLock};
+
+use ledger::reader::Reader;
+use proof::commitment::Field;
+use record::kinds::Catalogue;
+use record::minimal::{Minimal, number};
+use record::schema::{FieldClass, Kind};
+use seal::crypto::Key;
+use seal::store::KeyStore;
+
+use crate::error::{Error, io};
+use crate::file::Vault;
+use crate::index::{PARTITION, Query, TextIndex, TextSearcher};
+use crate::open::{self, value};
+use crate::owners::Owners;
+use crate::registers::{Registers, Thing};
+use crate::tail::{Tail, TailBatch};
+use crate::words::{self, Words};
+
+/// Commits waiting for the thread, at most.
+const QUEUE_MAX: usize = 64;
+
+/// What the views need of one record.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The record's own time.
+    pub time_ms: u64,
+    /// Its words.
+    pub words: Words,
+    /// Its register keys.
+    pub keys: Vec<u64>,
+}
+
+/// A document with its place.
+#[derive(Debug)]
+pub struct Applied {
+    /// Entry index.
+    pub entry: u64,
+    /// Whose it is.
+    pub subject: Option<u64>,
+    /// What it says.
+    pub document: Document,
+}
+
+enum Command {
+    Add(Vec<Applied>),
+    Flush(SyncSender<Result<(), Error>>),
+    Forget(Vec<u64>, SyncSender<Result<(), Error>>),
+}
+
+struct Shared {
+    tail: RwLock<Tail>,
+    owners: RwLock<Owners>,
+    registers: RwLock<Registers>,
+    failed: Mutex<Option<String>>,
+}
+
+/// Makes documents; each worker has its own.
+#[derive(Clone)]
+pub struct Documents {
+    vault: Vault,
+}
+
+impl Documents {
+    /// The document of a record about to be sealed.
+    pub fn of(&self, kind: &Kind, minimal: &Minimal) -> Document {
+        let facts: Vec<Field<'_>> = minimal.fields(FieldClass::Fact).collect();
+        self.make(kind, &facts, minimal.fields(FieldClass::Personal), minimal.timestamp.0)
+    }
+
+    fn make<'a>(&self, kind: &Kind, facts: &[Field<'a>], personal: impl Iterator<Item = Field<'a>>, time_ms: u64) -> Document {
+        let words = words::of(kind, facts.iter().copied(), personal);
+        let mut keys = Vec::with_capacity(3);
+        for field in facts {
+            let thing = match (field.number, kind.pointer(field.number)) {
+                (number::CORRELATION_ID, _) => Thing::Correlation,
+                (_, Some("/email_id" | "/message_id")) => Thing::Message,
+                (_, Some("/template_id")) if kind.name.starts_with("TEMPLATE_") => Thing::Template,
+                (_, Some("/document_id")) => Thing::Document,
+                (_, Some("/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name")) => Thing::Own,
+                _ => continue,
+            };
+            let id = record::minimal::string(field.value);
+            keys.push(self.vault.hash(&[b"candor/v1/register\n", &[thing as u8], id.as_bytes()]));
+        }
+        Document { time_ms, words, keys }
+    }
+}
+
+/// The open views.
+pub struct Views {
+    shared: Arc<Shared>,
+    pending: std::path::PathBuf,
+    searcher: TextSearcher,
+    documents: Documents,
+    queue: Option<SyncSender<Command>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    cursor: u64,
+}
+
+impl Views {
+    /// Opens the views in a folder, empty if there are none.
+    ///
+    /// # Errors
+    /// The disk refuses, or a file does not open under the view key.
+    pub fn open(folder: &Path, view_key: &Key) -> Result<Views, Error> {
+        std::fs::create_dir_all(folder).map_err(io("create"))?;
+        let vault = Vault::new(view_key);
+        let index = TextIndex::open(&folder.join("index"), &vault)?;
+        let owners = Owners::open(&folder.join("owners"), vault.clone())?;
+        let registers = Registers::open(&folder.join("registers"), vault.clone())?;
+        let shared = Arc::new(Shared {
+            tail: RwLock::default(),
+            owners: RwLock::new(owners),
+            registers: RwLock::new(registers),
+            failed: Mutex::default(),
+        });
+        let (searcher, cursor) = (index.searcher(), index.cursor());
+        let (queue, commands) = sync_channel(QUEUE_MAX);
+        let writer = Writer { shared: Arc::clone(&shared), index, next: cursor };
+        let thread = std::thread::Builder::new().name("views".into()).spawn(move || writer.run(&commands)).map_err(io("start"))?;
+        let pending = folder.join("forget.pending");
+        Ok(Views { shared, pending, searcher, documents: Documents { vault }, queue: Some(queue), thread: Some(thread), cursor })
+    }
+
+    /// Entries below this index were in the index when it was opened: follow from here.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Makes documents.
+    pub fn documents(&self) -> Documents {
+        self.documents.clone()
+    }
+
+    fn send(&self, command: Command) -> Result<(), Error> {
+        let queue = self.queue.as_ref().ok_or(Error::Stopped)?;
+        queue.send(command).map_err(|_| Error::Stopped)
+    }
+
+    /// Takes a commit; findable when this returns. Doing it again for the same entries changes nothing.
+    ///
+    /// # Errors
+    /// The thread that writes the views has ended.
+    pub fn apply(&self, documents: Vec<Applied>) -> Result<(), Error> {
+        let mut batch = TailBatch::default();
+        let mut owned = Vec::new();
+        for applied in &documents {
+            batch.push(applied.entry, applied.document.time_ms, applied.document.words.hashes());
+            owned.extend(applied.subject.map(|subject| (applied.entry, subject)));
+        }
+        self.shared.owners.write().map_err(|_| Error::Stopped)?.add(&owned)?;
+        {
+            let mut registers = self.shared.registers.write().map_err(|_| Error::Stopped)?;
+            let cursor = registers.cursor();
+            for applied in documents.iter().filter(|applied| applied.entry >= cursor) {
+                applied.document.keys.iter().for_each(|key| registers.add(*key, applied.entry));
+            }
+        }
+        self.shared.tail.write().map_err(|_| Error::Stopped)?.push(Arc::new(batch));
+        self.send(Command::Add(documents))
+    }
+
+    /// Entries that match, newest first. A hit is a hint: the caller opens the entry and looks at its words.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn search(&self, query: &Query, mut take: impl FnMut(u64) -> bool) -> Result<(), Error> {
+        let tail = self.shared.tail.read().map_err(|_| Error::Stopped)?.clone();
+        let wanted: Vec<u32> = query.words.iter().map(|word| words::hash(word)).collect();
+        let whole = tail.search(&wanted, |entry, time| !query.fits(entry, time) || take(entry));
+        if !whole {
+            return Ok(());
+        }
+        // What the tail had may have reached the index meanwhile.
+        let below = [tail.first(), query.below].into_iter().flatten().min();
+        self.searcher.search(&Query { below, ..query.clone() }, take)
+    }
+
+    /// Whose an entry is.
+    ///
+    /// # Errors
+    /// The owners cannot be read.
+    pub fn owner(&self, entry: u64) -> Result<Option<u64>, Error> {
+        self.shared.owners.read().map_err(|_| Error::Stopped)?.get(entry)
+    }
+
+    /// The newest `limit` entries of a thing, oldest first.
+    ///
+    /// # Errors
+    /// The registers cannot be read.
+    pub fn find(&self, thing: Thing, id: &str, limit: usize) -> Result<Vec<u64>, Error> {
+        self.shared.registers.read().map_err(|_| Error::Stopped)?.find(thing, id, limit)
+    }
+
+    fn ask(&self, command: impl FnOnce(SyncSender<Result<(), Error>>) -> Command) -> Result<(), Error> {
+        let (answer, receiver) = sync_channel(1);
+        self.send(command(answer))?;
+        receiver.recv().map_err(|_| Error::Stopped)?
+    }
+
+    /// Writes everything to disk.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.ask(Command::Flush)
+    }
+
+    /// Notes which entries are to be purged, before the keys that could tell are destroyed.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn note_forget(&self, entries: &[u64]) -> Result<(), Error> {
+        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+        self.documents.vault.replace(&self.pending, &bytes).map_err(io("write"))
+    }
+
+    /// Purges the words and owners of the noted entries from every file of the views, and the note; done when it
+    /// returns. Without a note it does nothing.
+    ///
+    /// # Errors
+    /// The disk refuses; the purge is to be done again.
+    pub fn forget_noted(&self) -> Result<(), Error> {
+        let bytes = match self.documents.vault.read(&self.pending) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io("read")(error)),
+        };
+        let entries = bytes.chunks_exact(8).map(|b| b.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))).collect();
+        self.ask(|answer| Command::Forget(entries, answer))?;
+        std::fs::remove_file(&self.pending).map_err(io("remove"))
+    }
+
+    /// Follows the ledger to its head: after a stop, or from nothing. `progress` is told of every entry.
+    ///
+    /// # Errors
+    /// The ledger or the key store cannot be read.
+    pub fn catch_up(&self, reader: &Reader, store: &Mutex<KeyStore>, catalogue: &Catalogue, mut progress: impl FnMut(u64)) -> Result<(), Error> {
+        let end = reader.size();
+        let missing = self.missing_owners(reader, store, end)?;
+        let mut pending = Vec::new();
+        for entry in self.cursor..end {
+            let stored = reader.entry(entry)?;
+            let owner = missing.get(&entry).copied().map_or_else(|| self.owner(entry), |subject| Ok(Some(subject)))?;
+            let keys = open::keys(&stored, owner, &mut *store.lock().map_err(|_| Error::Stopped)?)?;
+            let opened = open::open(&stored, &keys, catalogue)?;
+            let document = self.document_of(&opened, catalogue);
+            pending.push(Applied { entry, subject: owner.filter(|_| opened.personal.is_ok()), document });
+            if pending.len() == 1024 || entry + 1 == end {
+                self.apply(std::mem::take(&mut pending))?;
+            }
+            progress(entry + 1);
+        }
+        Ok(())
+    }
+
+    fn document_of(&self, opened: &open::Opened, catalogue: &Catalogue) -> Document {
+        let (Some(id), Ok(facts)) = (opened.kind, &opened.facts) else {
+            return Document { time_ms: 0, words: Words::default(), keys: Vec::new() };
+        };
+        let facts = facts.fields();
+        let personal = opened.personal.as_ref().map(|body| body.fields()).unwrap_or_default();
+        let time = value(&facts, number::TIMESTAMP).and_then(|text| proof::time::UnixMillis::parse(text.as_bytes()).ok());
+        self.documents.make(catalogue.kind(id), &facts, personal.into_iter(), time.unwrap_or_default().0)
+    }
+
+    /// Owners that are not in the files: after a loss of power, or when rebuilding. Found through the tags of every
+    /// living subject.
+    fn missing_owners(&self, reader: &Reader, store: &Mutex<KeyStore>, end: u64) -> Result<HashMap<u64, u64>, Error> {
+        let mut unknown = std::collections::HashSet::new();
+        for entry in self.cursor..end {
+            if self.owner(entry)?.is_none() && reader.entry(entry)?.entry()?.personal.is_some() {
+                unknown.insert(entry);
+            }
+        }
+        let mut found = HashMap::new();
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let count = store.lock().map_err(|_| Error::Stopped)?.subject_count();
+        for number in 1..=count {
+            let subject = store.lock().map_err(|_| Error::Stopped)?.subject(number)?;
+            if let Some(subject) = subject {
+                for entry in reader.entries_of(&subject.tagger, usize::MAX)? {
+                    if unknown.contains(&entry) {
+                        found.insert(entry, number);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes everything and ends the thread.
+    ///
+    /// # Errors
+    /// The disk refuses; the next start follows from the older cursor.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.flush()
+            .and_then(|()| {
+                self.queue = None;
+                match self.thread.take().map(std::thread::JoinHandle::join) {
+                    Some(Err(_)) => Err(Error::Stopped),
+                    _ => Ok(()),
+                }
+            })
+    }
+}
+
+impl Drop for Views {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    index: TextIndex,
+    next: u64,
+}
+
+impl Writer {
+    fn run(mut self, commands: &Receiver<Command>) {
+        for command in commands {
+            let done = match command {
+                Command::Add(documents) => self.add(&documents),
+                Command::Flush(answer) => {
+                    let result = self.flush();
+                    let _ = answer.send(result);
+                    Ok(())
+                }
+                Command::Forget(entries, answer) => {
+                    let result = self.forget(&entries);
+                    let _ = answer.send(result);
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                if let Ok(mut failed) = self.shared.failed.lock() {
+                    *failed = Some(error.to_string());
+                }
+                return;
+            }
+        }
+    }
+
+    fn add(&mut self, documents: &[Applied]) -> Result<(), Error> {
+        for applied in documents {
+            if applied.entry < self.next {
+                continue;
+            }
+            self.index.add(applied.entry, applied.document.time_ms, applied.document.words.text())?;
+            self.next = applied.entry + 1;
+        }
+        if self.next - self.index.cursor() >= PARTITION {
+            self.flush()?;
+            self.index.merge_small()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        if self.next == self.index.cursor() {
+            return Ok(());
+        }
+        self.shared.owners.write().map_err(|_| Error::Stopped)?.flush(self.next)?;
+        self.shared.registers.write().map_err(|_| Error::Stopped)?.flush(self.next)?;
+        self.index.commit(self.next)?;
+        self.shared.tail.write().map_err(|_| Error::Stopped)?.drop_before(self.next);
+        Ok(())
+    }
+
+    fn forget(&mut self, entries: &[u64]) -> Result<(), Error> {
+        self.flush()?;
+        self.shared.owners.write().map_err(|_| Error::Stopped)?.forget(entries)?;
+        self.index.forget(entries)
+    }
+}
