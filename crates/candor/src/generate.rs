@@ -73,10 +73,10 @@ impl Workload {
         let common = self.common(kind);
         let n = self.seed.below(1_000_000);
         format!(
-            r#"{{{common},"message_id":"{:016x}.{n}@relay.example","recipient_count":{},"approver_group":"{}","template_id":"{}","document_id":"D-{}","document_version":"{}","workflow_step_id":"step-{}","status":"{}","dsn":"2.0.0","relay":"mx{}.mail.example","delay_ms":{},"queue_id":"{:010X}","size_bytes":{},"site":"jhb-1","reason_category":"{}","evidence":"relay-accepted"}}"#,
+            r#"{{{common},"message_id":"{:016x}.{n}@relay.example","recipient_count":{},"approver_group":"{}-approvals-johannesburg","template_id":"approval-request-{}","document_id":"purchase-order-2026-{:08}","document_version":"{}.0.0","workflow_step_id":"step-{}-of-9-second-signature","status":"{}","dsn":"2.0.0","relay":"mx{}.relay-out.mail.example","delay_ms":{},"queue_id":"{:010X}","size_bytes":{},"site":"johannesburg-1","reason_category":"{}","evidence":"relay-accepted-by-next-hop"}}"#,
             self.seed.next(), 1 + self.seed.below(5), self.seed.pick(&["finance", "sales", "operations", "board"]), self.seed.pick(&TEMPLATES), n,
             1 + self.seed.below(9), self.seed.below(8), self.seed.pick(&["sent", "deferred", "queued", "bounced"]), self.seed.below(4),
-            self.seed.below(90_000), self.seed.next() & 0xff_ffff_ffff, 2000 + self.seed.below(90_000), self.seed.pick(&["none", "mailbox-full", "greylisted"])
+            self.seed.below(90_000), self.seed.next() & 0xff_ffff_ffff, 2000 + self.seed.below(90_000), self.seed.pick(&["none", "mailbox-temporarily-unavailable", "greylisted-try-again-later"])
         )
     }
 

@@ -34,8 +34,6 @@ use crate::config::Config;
 pub struct Companion {
     pub minimal: Minimal,
     pub document: Document,
-    /// Line of the input, for the answer.
-    pub line: u64,
 }
 
 /// What became of one line.
@@ -349,7 +347,7 @@ impl Intake {
     }
 
     fn seal_one(&self, worker: &mut Worker, source: &str, record: Prepared, generation: u64) -> Result<Item<Companion>> {
-        let Prepared { minimal, document, line, subject, period, .. } = record;
+        let Prepared { minimal, document, subject, period, .. } = record;
         let id = match minimal.event_id() {
             Some(client) => self.entry_id(source, client),
             None => self.entry_id(source, format!("sha256:{}", proof::hash::sha256(&minimal.canonical())).as_bytes()),
@@ -365,7 +363,7 @@ impl Intake {
         let sealed = seal(&keys, id, &facts, &personal)?;
         let kind = Arc::clone(&self.shared.kind_names[usize::from(minimal.kind.0)]);
         let class = minimal.class.class().name;
-        Ok(Item { sealed, kind, class, generation, companion: Companion { minimal, document, line } })
+        Ok(Item { sealed, kind, class, generation, companion: Companion { minimal, document } })
     }
 
     /// A repeat must say the same: the stored bodies are opened and compared.
