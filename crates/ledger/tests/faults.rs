@@ -1,0 +1,197 @@
+//! What a failing or cut-off disk may do to the directory journal: nothing answered is missing, nothing unanswered is
+//! half there, and what is no crash is refused.
+
+mod support;
+
+use std::sync::Arc;
+
+use ledger::clock::Clock;
+use ledger::error::{Error, Kind};
+use ledger::ledger::{Ledger, Options};
+use support::{Fault, Hands, SimDisk, check, create, item, open, options, signer, write};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[test]
+fn a_trail_survives_restarts_rotations_and_repeats() {
+    let (disk, folder) = (SimDisk::new(), folder());
+    create(&disk);
+    let mut answered = Vec::new();
+    for round in 0..6u64 {
+        let mut ledger = open(&disk, folder.path()).expect("it opens");
+        answered.extend(write(&mut ledger, round * 40..(round + 1) * 40, 7).map_err(|(_, e)| e).expect("written"));
+        let again = write(&mut ledger, 0..(round + 1) * 40, 50).map_err(|(_, e)| e).expect("repeats are answered");
+        assert_eq!(again, answered, "a repeat has the index of the first");
+        ledger.close().expect("closed");
+        check(&ledger, &answered);
+        for index in [0, ledger.reader().size() / 2, ledger.reader().size() - 1] {
+            ledger.reader().receipt(index).expect("a receipt").verify(Some(signer(1).verifier())).expect("it holds");
+        }
+    }
+    // The derived files can be lost.
+    let elsewhere = self::folder();
+    std::fs::copy(folder.path().join("highwater"), elsewhere.path().join("highwater")).expect("copied");
+    let ledger = open(&disk, elsewhere.path()).expect("it opens");
+    check(&ledger, &answered);
+    // Tags 1..n of each subject, and n+1 absent.
+    for subject in 0..5u64 {
+        let tagger = seal::tag::Tagger::new(subject, &seal::crypto::Key::from_bytes([subject as u8; 32]));
+        let expected = (0..240).filter(|i| i % 5 == subject && i % 3 != 0).count();
+        assert_eq!(ledger.reader().entries_of(&tagger, 1000).expect("readable").len(), expected);
+    }
+}
+
+/// Fails each system call of appends (rotation included) in turn, in each way; then recovers twice: with what readers
+/// saw, and after a power cut that drops or reorders what was not synced.
+#[test]
+fn every_call_fails_in_every_way_and_nothing_answered_is_lost() {
+    let (disk, base) = (SimDisk::new(), folder());
+    create(&disk);
+    let mut ledger = open(&disk, base.path()).expect("it opens");
+    let before = write(&mut ledger, 0..100, 10).map_err(|(_, e)| e).expect("written");
+    ledger.close().expect("closed");
+    drop(ledger);
+    let (mut tried, mut broke) = (0, 0);
+    for fault in [Fault::NotDone, Fault::DoneButFailed, Fault::Half] {
+        for call in 0..40 {
+            let disk = disk.copy();
+            let folder = folder();
+            std::fs::copy(base.path().join("highwater"), folder.path().join("highwater")).expect("copied");
+            let mut ledger = open(&disk, folder.path()).expect("it opens");
+            disk.fail_at(call, fault);
+            let mut answered = before.clone();
+            match write(&mut ledger, 100..200, 10) {
+                Ok(more) => answered.extend(more),
+                Err((more, error)) => {
+                    answered.extend(more);
+                    assert_eq!(error.kind(), Kind::Retry);
+                    assert!(matches!(write(&mut ledger, 200..201, 1), Err((_, Error::Stopped))), "a failed journal takes nothing more");
+                    broke += 1;
+                }
+            }
+            drop(ledger);
+            tried += 1;
+            for (round, after) in [disk.copy(), disk.power_cut(call), disk.power_cut(call + 1000)].iter().enumerate() {
+                let mut ledger = open(after, folder.path()).unwrap_or_else(|error| panic!("{fault:?} {call} {round}: {error}"));
+                check(&ledger, &answered);
+                let again = write(&mut ledger, 0..210, 30).map_err(|(_, e)| e).expect("it goes on");
+                check(&ledger, &again);
+                // The next round starts from an older journal: its mark goes with it.
+                std::fs::copy(base.path().join("highwater"), folder.path().join("highwater")).expect("copied");
+            }
+        }
+    }
+    println!("{tried} runs with a failing call, {broke} of them broke a commit");
+    assert!(broke > 60, "{broke}");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_answered() {
+    for room in (0..4000).step_by(173) {
+        let (disk, folder) = (SimDisk::new(), folder());
+        create(&disk);
+        let mut ledger = open(&disk, folder.path()).expect("it opens");
+        let mut answered = write(&mut ledger, 0..20, 5).map_err(|(_, e)| e).expect("written");
+        let used: usize = ledger::disk::Disk::list(disk.as_ref()).expect("names").iter().map(|name| disk.get(name).len()).sum();
+        disk.full_at(Some(used + room));
+        if let Err((more, error)) = write(&mut ledger, 20..60, 3) {
+            answered.extend(more);
+            assert!(error.to_string().starts_with("write segment"), "{error}");
+        }
+        drop(ledger);
+        disk.full_at(None);
+        let ledger = open(&disk, folder.path()).expect("it opens once there is room");
+        check(&ledger, &answered);
+    }
+}
+
+#[test]
+fn a_torn_last_frame_is_left_out_and_a_torn_signed_one_is_refused() {
+    let (disk, base) = (SimDisk::new(), folder());
+    create(&disk);
+    let mut ledger = open(&disk, base.path()).expect("it opens");
+    write(&mut ledger, 0..10, 10).map_err(|(_, e)| e).expect("written");
+    ledger.close().expect("closed");
+    let mark_before = std::fs::read(base.path().join("highwater")).expect("a mark");
+    let whole = disk.get("0000000000.seg").len();
+    write(&mut ledger, 10..20, 10).map_err(|(_, e)| e).expect("written");
+    ledger.close().expect("closed");
+    drop(ledger);
+    let bytes = disk.get("0000000000.seg");
+    for cut in [whole + 1, whole + 200, bytes.len() - 1] {
+        let torn = disk.copy();
+        torn.set("0000000000.seg", bytes[..cut].to_vec());
+        let error = open(&torn, base.path()).err().expect("the mark knows these entries");
+        assert!(matches!(error, Error::Corrupt { .. } | Error::RolledBack { .. }), "{error}");
+        let folder = folder();
+        std::fs::write(folder.path().join("highwater"), &mark_before).expect("written");
+        let ledger = open(&torn, folder.path()).expect("a crash leaves this");
+        assert!(ledger.recovered().torn_bytes > 0);
+        // In the last case only the closing frame is torn.
+        assert_eq!(ledger.reader().size(), if cut == bytes.len() - 1 { 20 } else { 10 });
+    }
+    // A broken frame with a whole one after it is no crash.
+    let altered = disk.copy();
+    let mut other = bytes.clone();
+    other[whole + 60] ^= 1;
+    altered.set("0000000000.seg", other);
+    let folder = folder();
+    assert_eq!(open(&altered, folder.path()).err().expect("refused").kind(), Kind::Corrupt);
+}
+
+#[test]
+fn a_journal_that_is_older_or_another_is_refused_before_anything_is_signed() {
+    let (disk, base) = (SimDisk::new(), folder());
+    create(&disk);
+    let mut ledger = open(&disk, base.path()).expect("it opens");
+    write(&mut ledger, 0..50, 10).map_err(|(_, e)| e).expect("written");
+    ledger.close().expect("closed");
+    let old = disk.copy();
+    write(&mut ledger, 50..90, 10).map_err(|(_, e)| e).expect("written");
+    ledger.close().expect("closed");
+    drop(ledger);
+    let error = open(&old, base.path()).err().expect("refused");
+    assert!(error.to_string().contains("40 signed entries are missing"), "{error}");
+    // A fork of the same length.
+    let folder = folder();
+    let mut fork = open(&old, folder.path()).expect("without the mark nothing is known");
+    write(&mut fork, 500..540, 10).map_err(|(_, e)| e).expect("written");
+    fork.close().expect("closed");
+    drop(fork);
+    assert!(matches!(open(&old, base.path()).err(), Some(Error::Forked { .. })));
+    // Another trail's keys, an older key store, a mark that another wrote.
+    let with = |change: fn(&mut Options)| {
+        let mut options = options(&disk, base.path());
+        change(&mut options);
+        Ledger::open(options).err().expect("refused").to_string()
+    };
+    assert!(with(|options| options.signer = signer(2)).contains("another trail"));
+    assert!(with(|options| options.key_generation = 80).contains("9 keys that this trail needs are missing"));
+    assert!(with(|options| options.mac = seal::crypto::KeyedHash::new(b"other")).contains("authentication code"));
+    assert!(with(|options| options.clock = Arc::new(Ahead)).contains("ahead of the last entry"));
+}
+
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> proof::time::UnixMillis {
+        proof::time::UnixMillis(Hands::default().now().0 + 40 * 86_400_000)
+    }
+    fn since_boot_ms(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn what_was_sealed_under_an_erased_subject_comes_back() {
+    use ledger::ledger::Outcome;
+    let (disk, folder) = (SimDisk::new(), folder());
+    create(&disk);
+    let mut ledger = open(&disk, folder.path()).expect("it opens");
+    ledger.bury(&[1]);
+    let (outcomes, committed) = ledger.commit(vec![item(1), item(2), item(3)]).expect("committed");
+    assert!(matches!(outcomes[0], Outcome::SubjectGone { companion: 1 }));
+    assert_eq!(committed.iter().map(|entry| entry.companion).collect::<Vec<_>>(), [2, 3]);
+}

@@ -1,0 +1,284 @@
+//! A ledger over a simulated disk, with sealed records that need no key store.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ledger::clock::Clock;
+use ledger::disk::Disk;
+use ledger::error::Error;
+use ledger::ledger::{Item, Ledger, Options, Outcome};
+use proof::entry::EntryId;
+use proof::hash::sha256;
+use proof::note::{NoteSigner, TYPE_ED25519};
+use proof::time::UnixMillis;
+use seal::crypto::{Key, KeyedHash};
+use seal::sealed::Sealed;
+use seal::tag::Tagger;
+
+#[derive(Default, Clone)]
+struct File {
+    /// What a reader of the running machine sees.
+    seen: Vec<u8>,
+    /// What is on the platter.
+    durable: Vec<u8>,
+    /// Whether the name itself is durable.
+    named: bool,
+}
+
+/// How the n-th call is to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing happens.
+    NotDone,
+    /// It happens, and an error is answered.
+    DoneButFailed,
+    /// Half of it happens.
+    Half,
+}
+
+/// A disk that drops unsynced writes at a power cut, fails calls on demand, and after a failed sync still shows the
+/// data to readers while it will be gone after the cut.
+#[derive(Default)]
+pub struct SimDisk {
+    files: Mutex<HashMap<String, File>>,
+    calls: AtomicU64,
+    fault: Mutex<Option<(u64, Fault)>>,
+    full_at: Mutex<Option<usize>>,
+}
+
+impl SimDisk {
+    pub fn new() -> Arc<SimDisk> {
+        Arc::default()
+    }
+
+    pub fn fail_at(&self, call: u64, fault: Fault) {
+        self.calls.store(0, Ordering::SeqCst);
+        *self.fault.lock().unwrap() = Some((call, fault));
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub fn full_at(&self, bytes: Option<usize>) {
+        *self.full_at.lock().unwrap() = bytes;
+    }
+
+    /// The machine loses power: of each file a part of what was not synced survives, as the seed has it.
+    pub fn power_cut(&self, seed: u64) -> Arc<SimDisk> {
+        let mut files = HashMap::new();
+        for (place, (name, file)) in self.files.lock().unwrap().iter().enumerate() {
+            let dice = sha256(&[seed.to_be_bytes(), (place as u64).to_be_bytes()].concat()).0;
+            if !file.named && dice[0] % 2 == 0 {
+                continue;
+            }
+            let common = file.durable.iter().zip(&file.seen).take_while(|(a, b)| a == b).count();
+            assert_eq!(common, file.durable.len(), "this disk only appends");
+            let unsynced = &file.seen[common..];
+            let mut after = file.durable.clone();
+            let keep = if unsynced.is_empty() { 0 } else { usize::from(u16::from_be_bytes([dice[1], dice[2]])) % (unsynced.len() + 1) };
+            after.extend_from_slice(&unsynced[..keep]);
+            // Reordered: a sector in the middle of what survived may not have been written.
+            if keep > 600 && dice[3] % 3 == 0 {
+                let at = common + keep / 3;
+                after[at..at + 512.min(keep - keep / 3)].fill(0);
+            }
+            files.insert(name.clone(), File { seen: after.clone(), durable: after, named: true });
+        }
+        Arc::new(SimDisk { files: Mutex::new(files), ..SimDisk::default() })
+    }
+
+    pub fn copy(&self) -> Arc<SimDisk> {
+        Arc::new(SimDisk { files: Mutex::new(self.files.lock().unwrap().clone()), ..SimDisk::default() })
+    }
+
+    pub fn get(&self, name: &str) -> Vec<u8> {
+        self.files.lock().unwrap()[name].seen.clone()
+    }
+
+    pub fn set(&self, name: &str, bytes: Vec<u8>) {
+        self.files.lock().unwrap().insert(name.to_owned(), File { seen: bytes.clone(), durable: bytes, named: true });
+    }
+
+    pub fn delete(&self, name: &str) {
+        self.files.lock().unwrap().remove(name);
+    }
+
+    fn call(&self) -> Option<Fault> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        match *self.fault.lock().unwrap() {
+            Some((at, fault)) if at == call => Some(fault),
+            _ => None,
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashMap<String, File>, bool) -> io::Result<()>) -> io::Result<()> {
+        let fault = self.call();
+        let mut files = self.files.lock().unwrap();
+        if fault != Some(Fault::NotDone) {
+            change(&mut files, fault == Some(Fault::Half))?;
+        }
+        match fault {
+            Some(_) => Err(io::Error::other("the simulated disk failed")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+impl Disk for SimDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names: Vec<String> = self.files.lock().unwrap().keys().cloned().collect();
+        names.sort();
+        Ok(names)
+    }
+    fn create(&self, name: &str) -> io::Result<()> {
+        self.change(|files, _| match files.contains_key(name) {
+            true => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+            false => {
+                files.insert(name.to_owned(), File::default());
+                Ok(())
+            }
+        })
+    }
+    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let full = *self.full_at.lock().unwrap();
+        self.change(|files, half| {
+            let total: usize = files.values().map(|file| file.seen.len()).sum();
+            let file = files.get_mut(name).ok_or_else(missing)?;
+            let room = full.map_or(usize::MAX, |full| full.saturating_sub(total));
+            let length = if half { bytes.len() / 2 } else { bytes.len() };
+            file.seen.extend_from_slice(&bytes[..length.min(room)]);
+            if length > room { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+        })
+    }
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.change(|files, half| {
+            let file = files.get_mut(name).ok_or_else(missing)?;
+            let length = if half { file.durable.len() + (file.seen.len() - file.durable.len()) / 2 } else { file.seen.len() };
+            file.durable = file.seen[..length].to_vec();
+            Ok(())
+        })
+    }
+    fn sync_folder(&self) -> io::Result<()> {
+        self.change(|files, half| {
+            files.values_mut().take(if half { 1 } else { usize::MAX }).for_each(|file| file.named = true);
+            Ok(())
+        })
+    }
+    fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let files = self.files.lock().unwrap();
+        let bytes = &files.get(name).ok_or_else(missing)?.seen;
+        let start = (offset as usize).min(bytes.len());
+        Ok(bytes[start..(start + length).min(bytes.len())].to_vec())
+    }
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(self.files.lock().unwrap().get(name).ok_or_else(missing)?.seen.len() as u64)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change(|files, _| {
+            let file = files.remove(from).ok_or_else(missing)?;
+            files.insert(to.to_owned(), file);
+            Ok(())
+        })
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.change(|files, _| files.remove(name).map(drop).ok_or_else(missing))
+    }
+}
+
+/// A clock that stands still unless told.
+#[derive(Default)]
+pub struct Hands(pub AtomicU64);
+
+impl Clock for Hands {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(1_763_000_000_000 + self.0.load(Ordering::SeqCst))
+    }
+    fn since_boot_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+pub fn signer(seed: u8) -> NoteSigner {
+    NoteSigner::new("audit.example/log1", TYPE_ED25519, &[seed; 32]).expect("a key")
+}
+
+pub fn mac() -> KeyedHash {
+    KeyedHash::new(&[9; 32])
+}
+
+pub fn options(disk: &Arc<SimDisk>, folder: &Path) -> Options {
+    Options {
+        journal: Arc::clone(disk) as Arc<dyn Disk>,
+        derived: folder.to_owned(),
+        high_water: folder.join("highwater"),
+        mac: mac(),
+        signer: signer(1),
+        clock: Arc::new(Hands::default()),
+        accept_clock: false,
+        key_generation: 1_000,
+        writer: 7,
+        segment_bytes_max: Some(20_000),
+    }
+}
+
+pub fn open(disk: &Arc<SimDisk>, folder: &Path) -> Result<Ledger, Error> {
+    Ledger::open(options(disk, folder))
+}
+
+pub fn create(disk: &Arc<SimDisk>) {
+    Ledger::create(Arc::clone(disk) as Arc<dyn Disk>, &signer(1)).expect("a new trail");
+}
+
+/// The i-th record: every third without a subject.
+pub fn item(i: u64) -> Item<u64> {
+    let digest = sha256(&i.to_be_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.0[..16]);
+    let bytes: Vec<u8> = digest.0.iter().cycle().take(60 + (i as usize * 13) % 200).copied().collect();
+    let link = Key::from_bytes([(i % 5) as u8; 32]);
+    let personal = (i % 3 != 0).then(|| (sha256(b"p"), Tagger::new(i % 5, &link)));
+    let sealed = Sealed { id: EntryId(id), digest: sha256(&bytes), bytes, facts: sha256(b"f"), personal, period: (i % 2) as u32 + 1 };
+    let kind = if i % 4 == 0 { "EMAIL_SENT" } else { "TEMPLATE_CHANGED" };
+    Item { sealed, kind: Arc::from(kind), class: if i % 2 == 0 { "communication" } else { "trail" }, generation: i, companion: i }
+}
+
+/// Commits records `range` in frames of `batch`; gives what was answered as committed.
+pub fn write(ledger: &mut Ledger, range: std::ops::Range<u64>, batch: usize) -> Result<Vec<(u64, u64)>, (Vec<(u64, u64)>, Error)> {
+    let mut answered = Vec::new();
+    for chunk in range.collect::<Vec<_>>().chunks(batch) {
+        match ledger.commit(chunk.iter().map(|i| item(*i)).collect()) {
+            Ok((outcomes, _)) => {
+                for (i, outcome) in chunk.iter().zip(outcomes) {
+                    match outcome {
+                        Outcome::Committed { index, .. } | Outcome::Repeated { index, .. } => answered.push((*i, index)),
+                        Outcome::SubjectGone { .. } => panic!("no subject was erased"),
+                    }
+                }
+            }
+            Err(error) => return Err((answered, error)),
+        }
+    }
+    Ok(answered)
+}
+
+/// Everything answered is there under its index, and the trail verifies.
+pub fn check(ledger: &Ledger, answered: &[(u64, u64)]) {
+    let reader = ledger.reader();
+    for (i, index) in answered {
+        let stored = reader.entry(*index).expect("an answered entry is there");
+        assert_eq!(stored.entry().expect("an entry").id, item(*i).sealed.id);
+        assert_eq!(stored.sealed.as_deref(), Some(item(*i).sealed.bytes.as_slice()));
+    }
+    let report = ledger::verify::verify(ledger.disk().as_ref(), &Default::default(), &Default::default(), &|_, _| {}).expect("readable");
+    assert_eq!(report.finding, None);
+    assert_eq!(report.entries, reader.size());
+}

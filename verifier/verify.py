@@ -1,0 +1,469 @@
+#!/usr/bin/env python3
+"""A second verifier of Candor trails and receipts, written from docs/formats/ alone.
+
+Standard library, and Ed25519 from the package `cryptography`. It shares no code with the Rust verifier; CI runs both
+over the same good and altered trails, and they must agree.
+
+    verify.py DIR|FILE [--key VKEY] [--mark FILE]
+
+Exit status: 0 it holds, 1 it does not (the first entry or frame is named), 2 it could not be read.
+"""
+
+import argparse
+import base64
+import binascii
+import hashlib
+import json
+import os
+import re
+import struct
+import sys
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+class Wrong(Exception):
+    """Something does not hold."""
+
+
+class Unreadable(Exception):
+    """It could not be checked."""
+
+
+def sha256(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def crc_table():
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ 0x82F63B78 if value & 1 else value >> 1
+        table.append(value)
+    return table
+
+
+CRC_TABLE = crc_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def need(condition, why):
+    if not condition:
+        raise Wrong(why)
+
+
+def unbase64(text):
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Wrong("base64 that is not canonical")
+    need(base64.b64encode(raw).decode() == text, "base64 that is not canonical")
+    return raw
+
+
+def decimal(text):
+    need(re.fullmatch(r"0|[1-9][0-9]*", text, re.ASCII) is not None and int(text) < 1 << 64, "a number spelt otherwise")
+    return int(text)
+
+
+class Reader:
+    """Big-endian fields off bytes."""
+
+    def __init__(self, data, at=0):
+        self.data, self.at = data, at
+
+    def take(self, count):
+        need(self.at + count <= len(self.data), "it ends too early")
+        part = self.data[self.at:self.at + count]
+        self.at += count
+        return part
+
+    def number(self, size):
+        return int.from_bytes(self.take(size), "big")
+
+    def text(self):
+        try:
+            return self.take(self.number(2)).decode("utf-8")
+        except UnicodeDecodeError:
+            raise Wrong("text that is not UTF-8")
+
+
+# Keys, checkpoints, proofs.
+
+class Key:
+    def __init__(self, vkey):
+        parts = vkey.split("+", 2)
+        need(len(parts) == 3, "a verifier key without three parts")
+        self.name, key_id, material = parts[0], parts[1], unbase64(parts[2])
+        need(self.name != "" and not re.search(r"[\s+]", self.name), "a key without a name")
+        need(len(material) == 33 and material[0] == 1, "a key that is not Ed25519")
+        self.key_id = sha256(self.name.encode(), b"\n", material)[:4]
+        need(self.key_id.hex() == key_id, "a key id that does not belong to the key")
+        try:
+            self.key = Ed25519PublicKey.from_public_bytes(material[1:])
+        except ValueError:
+            raise Wrong("a key that is not Ed25519")
+
+    def verify(self, message, signature):
+        try:
+            self.key.verify(signature, message)
+        except InvalidSignature:
+            raise Wrong("a signature that does not verify")
+
+
+def read_checkpoint(note, key):
+    """Size and root of a checkpoint signed by the key."""
+    need(all(c >= " " or c == "\n" for c in note), "a control character in a checkpoint")
+    split = note.rfind("\n\n")
+    need(split >= 0 and note.endswith("\n"), "a checkpoint without signatures")
+    text, lines = note[:split + 1], note[split + 2:-1].split("\n")
+    verified = False
+    for line in lines:
+        match = re.fullmatch("\u2014 ([^\\s+]+) (\\S+)", line)
+        need(match is not None, "a line that is no signature")
+        blob = unbase64(match.group(2))
+        need(len(blob) > 4, "a signature without a body")
+        if match.group(1) == key.name and blob[:4] == key.key_id:
+            key.verify(text.encode(), blob[4:])
+            verified = True
+    need(verified, "a checkpoint that the key did not sign")
+    body = text[:-1].split("\n")
+    need(len(body) >= 3 and all(body), "a checkpoint with a missing or empty line")
+    need(body[0] == key.name, "a checkpoint of another origin")
+    root = unbase64(body[2])
+    need(len(root) == 32, "a root that is not 32 bytes")
+    return decimal(body[1]), root, len(body) == 3 and len(lines) == 1
+
+
+def node(left, right):
+    return sha256(b"\x01", left, right)
+
+
+def verify_inclusion(index, size, leaf, path, root):
+    need(index < size, "an index outside the tree")
+    need(len(path) <= 63, "a path of more than 63 hashes")
+    at, last, value = index, size - 1, leaf
+    for sibling in path:
+        need(last != 0, "a path that is too long")
+        if at & 1 or at == last:
+            value = node(sibling, value)
+            while at != 0 and at & 1 == 0:
+                at, last = at >> 1, last >> 1
+        else:
+            value = node(value, sibling)
+        at, last = at >> 1, last >> 1
+    need(last == 0, "a path that is too short")
+    need(value == root, "a path that does not lead to the root")
+
+
+ENTRY = re.compile(
+    rb'\{"v":1,"prev":"([0-9a-f]{64})","at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)","id":"([0-9a-f]{32})",'
+    rb'"kind":"([A-Z0-9_]{1,64})","class":"([a-z0-9_]{1,32})",(?:"who":"([0-9a-f]{32})",)?"facts":"([0-9a-f]{64})",'
+    rb'(?:"personal":"([0-9a-f]{64})",)?"sealed":"([0-9a-f]{64})"\}')
+
+
+def time_text(ms):
+    import datetime
+    try:
+        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=ms)
+    except OverflowError:
+        raise Wrong("a time after the year 9999")
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.").rjust(20, "0") + "%03dZ" % (ms % 1000)
+
+
+def check_entry(entry):
+    match = ENTRY.fullmatch(entry)
+    need(match is not None, "an entry spelt otherwise")
+    need((match.group(6) is None) == (match.group(8) is None), "an entry with half a subject")
+    import datetime
+    try:
+        datetime.datetime.strptime(match.group(2).decode(), "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        raise Wrong("an entry with a time that does not exist")
+    need(match.group(2) >= b"1970", "an entry before 1970")
+    return match
+
+
+def verify_receipt(data, pinned):
+    def pairs(items):
+        names = [name for name, _ in items]
+        need(len(set(names)) == len(names), "a field twice")
+        return dict(items)
+
+    try:
+        receipt = json.loads(data.decode("utf-8"), object_pairs_hook=pairs)
+    except (ValueError, UnicodeDecodeError):
+        raise Wrong("not the JSON of a receipt")
+    need(isinstance(receipt, dict) and set(receipt) == {"v", "origin", "vkey", "index", "entry", "proof"}, "not the fields of a receipt")
+    need(receipt["v"] == 1 and type(receipt["v"]) is int, "another version")
+    need(type(receipt["index"]) is int and 0 <= receipt["index"] < 1 << 64, "an index that is no number")
+    need(all(isinstance(receipt[name], str) for name in ("origin", "vkey", "entry", "proof")), "a field that is no text")
+    need(pinned is None or receipt["vkey"] == pinned, "the receipt is of a trail with another key")
+    key = Key(receipt["vkey"])
+    need(key.name == receipt["origin"], "a key whose name is not the origin")
+    entry = receipt["entry"].encode("utf-8")
+    match = check_entry(entry)
+    if receipt["index"] == 0:
+        genesis = sha256(b"candor/v1/genesis\n", key.name.encode(), b"\n", receipt["vkey"].encode())
+        need(match.group(1).decode() == genesis.hex(), "a first entry of another trail")
+    proof = receipt["proof"]
+    header = "c2sp.org/tlog-proof@v1\n"
+    need(proof.startswith(header) and "\n\n" in proof, "not a tlog-proof")
+    head, checkpoint = proof[len(header):].split("\n\n", 1)
+    lines = head.split("\n")
+    if lines[0].startswith("extra "):
+        unbase64(lines.pop(0)[6:])
+    need(bool(lines) and lines[0].startswith("index "), "a proof without index")
+    need(decimal(lines[0][6:]) == receipt["index"], "a proof for another index")
+    path = [unbase64(line) for line in lines[1:]]
+    need(all(len(value) == 32 for value in path), "a hash that is not 32 bytes")
+    size, root, _ = read_checkpoint(checkpoint, key)
+    verify_inclusion(receipt["index"], size, sha256(b"\x00", entry), path, root)
+    return "entry %d is in the tree of %d entries signed by %s" % (receipt["index"], size, key.name)
+
+
+# Trails.
+
+class Position:
+    """The state of a trail between two frames."""
+
+    def __init__(self, origin, vkey):
+        who = origin.encode() + b"\n" + vkey.encode()
+        self.frame, self.size, self.nodes = 0, 0, []
+        self.before = sha256(b"candor/v1/first-frame\n", who)
+        self.leaf = sha256(b"candor/v1/genesis\n", who)
+        self.at, self.epoch, self.generation = 0, 0, 0
+
+    def push(self, leaf):
+        value, size = leaf, self.size
+        while size & 1:
+            value = node(self.nodes.pop(), value)
+            size >>= 1
+        self.nodes.append(value)
+        self.size += 1
+        self.leaf = leaf
+
+    def root(self):
+        if not self.nodes:
+            return sha256(b"")
+        value = self.nodes[-1]
+        for left in reversed(self.nodes[:-1]):
+            value = node(left, value)
+        return value
+
+    def state(self):
+        return (self.frame, self.size, tuple(self.nodes), self.leaf, self.at, self.epoch, self.generation, self.before)
+
+
+def read_segment_header(data):
+    reader = Reader(data)
+    need(reader.take(8) == b"CNDRSEGM", "the mark of a segment is missing")
+    version = reader.number(2)
+    if version > 1:
+        raise Unreadable("a segment of version %d" % version)
+    need(version == 1, "a version that does not exist")
+    length = reader.number(4)
+    need(length <= 4096 and length + 4 <= len(data), "a header length out of range")
+    need(crc32c(data[:length]) == int.from_bytes(data[length:length + 4], "big"), "the check sum of the segment header does not fit")
+    number, frame, size, count = reader.number(4), reader.number(8), reader.number(8), reader.number(1)
+    nodes = [reader.take(32) for _ in range(count)]
+    leaf, at, epoch, generation = reader.take(32), reader.number(8), reader.number(4), reader.number(8)
+    frame_before, before, origin, vkey = reader.take(32), reader.take(32), reader.text(), reader.text()
+    need(reader.at == length, "a segment header of another length than its fields")
+    need(count == bin(size).count("1"), "a compact range that does not fit the size")
+    state = (frame, size, tuple(nodes), leaf, at, epoch, generation, frame_before)
+    return number, state, before, origin, vkey, length + 4
+
+
+class Frame:
+    """A frame taken apart; its check sums are looked at last, so that an entry can be named."""
+
+    def __init__(self, data, at):
+        reader = Reader(data, at)
+        need(reader.take(8) == b"CNDRFRAM", "the mark of a frame is missing")
+        version = reader.number(2)
+        if version > 1:
+            raise Unreadable("a frame of version %d" % version)
+        need(version == 1, "a version that does not exist")
+        length = reader.number(4)
+        need(at + length + 4 <= len(data) and length >= 138, "a header length out of range")
+        covered = data[at:at + length]
+        need(crc32c(covered) == int.from_bytes(data[at + length:at + length + 4], "big"), "the check sum of its header does not fit")
+        self.number, self.first, self.count = reader.number(8), reader.number(8), reader.number(4)
+        self.at, self.writer, self.epoch, self.generation = reader.number(8), reader.number(8), reader.number(4), reader.number(8)
+        self.before, self.size, self.root, self.checkpoint = reader.take(32), reader.number(8), reader.take(32), reader.text()
+        rows = [(reader.number(1), reader.number(1), reader.number(4), reader.take(32)) for _ in range(reader.number(2))]
+        need(reader.at == at + length, "a header of another length than its fields")
+        need(self.count <= 4096 and self.first + self.count == self.size, "a size that does not fit the entries")
+        shape = [row[:3] for row in rows[:2]]
+        need(rows == [] if self.count == 0 else shape == [(1, 0, 0), (2, 0, 0)] and len(rows) > 2, "sections that do not fit the entries")
+        need(all(row[0] == 3 for row in rows[2:]), "a section of an unknown kind")
+        self.digest = sha256(covered)
+        self.sections, self.sums = [], True
+        reader.at = at + length + 4
+        for row in rows:
+            start = reader.at
+            form, payload = reader.number(1), None
+            payload = reader.take(reader.number(4))
+            self.sums &= crc32c(data[start:reader.at]) == reader.number(4)
+            self.sums &= form == 0 or form == 1 and row[0] == 3
+            self.sections.append((row, form, payload))
+        self.end = reader.at
+
+
+def digests_of(form, payload):
+    """H(sealed record) of each record of a body section."""
+    if form == 1:
+        need(len(payload) >= 8 and (len(payload) - 8) % 32 == 0, "an ended section of another length")
+        return [payload[8 + 32 * i:40 + 32 * i] for i in range((len(payload) - 8) // 32)]
+    reader = Reader(payload)
+    ends = [0] + [reader.number(4) for _ in range(reader.number(4))]
+    records = payload[reader.at:]
+    need(ends == sorted(ends) and ends[-1] == len(records), "ends of records that do not rise")
+    return [sha256(records[a:b]) for a, b in zip(ends, ends[1:])]
+
+
+def check_entries(frame, position, wrong_at):
+    """Rebuilds each entry and compares; `wrong_at` is told which one is looked at."""
+    payload = frame.sections[0][2]
+    reader = Reader(payload)
+    kinds, classes = reader.number(2), reader.number(1)
+    names = [reader.take(reader.number(1)) for _ in range(kinds + classes)]
+    need(all(re.fullmatch(rb"[A-Z0-9_]{1,64}", name) for name in names[:kinds]), "a kind that is no name")
+    need(all(re.fullmatch(rb"[a-z0-9_]{1,32}", name) for name in names[kinds:]), "a class that is no name")
+    need(len(set(names[:kinds])) == kinds and len(set(names[kinds:])) == classes, "a name twice")
+    need(len(payload) - reader.at == 106 * frame.count, "an entry section of another length")
+    leaves = frame.sections[1][2]
+    need(len(leaves) == 32 * frame.count, "a leaf section of another length")
+    bodies = [digests_of(form, data) for _, form, data in frame.sections[2:]]
+    need(all(row[1] < classes for row, _, _ in frame.sections[2:]), "a body section of no class")
+    used, prev = [0] * len(bodies), position.leaf
+    for place in range(frame.count):
+        wrong_at(frame.first + place)
+        delta, kind, klass, flags, section = struct.unpack(">IHBBH", reader.take(10))
+        entry_id, who, facts, personal = reader.take(16), reader.take(16), reader.take(32), reader.take(32)
+        need(kind < kinds and klass < classes and section < len(bodies), "a number outside its table")
+        need(flags == 1 or flags == 0 and who == bytes(16) and personal == bytes(32), "flags that do not fit")
+        need(used[section] < len(bodies[section]), "no sealed record for it")
+        sealed = bodies[section][used[section]]
+        used[section] += 1
+        subject = (',"who":"%s"' % who.hex(), ',"personal":"%s"' % personal.hex()) if flags else ("", "")
+        entry = '{"v":1,"prev":"%s","at":"%s","id":"%s","kind":"%s","class":"%s"%s,"facts":"%s"%s,"sealed":"%s"}' % (
+            prev.hex(), time_text(frame.at + delta), entry_id.hex(), names[kind].decode(), names[kinds + klass].decode(),
+            subject[0], facts.hex(), subject[1], sealed.hex())
+        prev = sha256(b"\x00", entry.encode())
+        need(prev == leaves[32 * place:32 * place + 32], "it does not hash to its leaf")
+    wrong_at(None)
+    need(used == [len(body) for body in bodies], "sealed records that no entry names")
+    for (row, _, data), body in zip(frame.sections, [None, None] + bodies):
+        need(row[3] == (sha256(data) if body is None else sha256(*body)), "a section that is not that of its digest")
+
+
+def check_frame(frame, position, key, wrong_at):
+    if frame.checkpoint:
+        size, root, bare = read_checkpoint(frame.checkpoint, key)
+        need((size, root) == (position.size, position.root()), "the checkpoint it carries is of another tree")
+        need(bare, "the checkpoint it carries has more than its text and one signature")
+    else:
+        need(position.frame == 0, "it does not carry the checkpoint of the frame before")
+    if frame.count:
+        check_entries(frame, position, wrong_at)
+    need(frame.sums, "the check sum of a section does not fit")
+    need(frame.number == position.frame and frame.before == position.before, "it does not follow the frame before")
+    need(frame.first == position.size, "its first index does not follow")
+    need(frame.at >= position.at and frame.epoch >= position.epoch and frame.generation >= position.generation, "it goes back in time, epoch or keys")
+    for place in range(frame.count):
+        position.push(frame.sections[1][2][32 * place:32 * place + 32])
+    need(position.root() == frame.root, "its root is not that of its leaf hashes")
+    position.frame, position.before = position.frame + 1, frame.digest
+    position.at, position.epoch, position.generation = frame.at, frame.epoch, frame.generation
+
+
+def read_mark(path):
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    try:
+        need(lines[0] == "candor/highwater/v1", "a high-water mark of another version")
+        values = dict(line.split(" ", 1) for line in lines[1:6])
+        return int(values["size"]), int(values["frame"]), bytes.fromhex(values["digest"])
+    except (KeyError, ValueError, IndexError):
+        raise Wrong("a high-water mark that does not read")
+
+
+def verify_trail(journal, pinned, mark):
+    names = sorted(name for name in os.listdir(journal) if not name.endswith(".seg.new"))
+    need(names != [] and names == ["%010d.seg" % number for number in range(len(names))], "segment %d is missing or another file is there" % next(
+        (i for i, name in enumerate(names) if name != "%010d.seg" % i), len(names)))
+    position, chain, identity, marked = None, bytes(32), None, mark is None
+    for expected, name in enumerate(names):
+        with open(os.path.join(journal, name), "rb") as file:
+            data = file.read()
+        where = {"frame": None, "entry": None}
+        try:
+            number, state, before, origin, vkey, at = read_segment_header(data)
+            need(number == expected, "its header names another segment")
+            if position is None:
+                need(pinned is None or vkey == pinned, "the trail has another key than the one given")
+                position, identity, key = Position(origin, vkey), (origin, vkey), Key(vkey)
+                need(key.name == origin, "its origin is not the name of its key")
+            need((origin, vkey) == identity, "it is of another trail")
+            need(state == position.state() and before == chain, "it does not follow the segment before")
+            header = data[:at]
+            while at < len(data):
+                where["frame"] = position.frame
+                frame = Frame(data, at)
+                check_frame(frame, position, key, lambda entry: where.update(entry=entry))
+                if mark and frame.number == mark[1]:
+                    need(frame.digest == mark[2], "it is not the frame that the high-water mark names")
+                    marked = True
+                at = frame.end
+                where["frame"] = None
+            chain = sha256(header, position.before)
+        except Wrong as error:
+            if where["entry"] is not None:
+                raise Wrong("entry %d: %s" % (where["entry"], error))
+            if where["frame"] is not None:
+                raise Wrong("frame %d: %s" % (where["frame"], error))
+            raise Wrong("segment %d: %s" % (expected, error))
+    need(marked, "frame %d: signed entries up to %d are missing" % (position.frame, mark[0] if mark else 0))
+    return "%d entries in %d frames, trail %s" % (position.size, position.frame, identity[0])
+
+
+def main():
+    parser = argparse.ArgumentParser(description="verify a Candor trail or receipt")
+    parser.add_argument("path", metavar="DIR|FILE")
+    parser.add_argument("--key", metavar="VKEY", help="the verifier key that you trust")
+    arguments = parser.parse_args()
+    try:
+        if os.path.isdir(arguments.path):
+            journal, mark = arguments.path, None
+            if os.path.isdir(os.path.join(arguments.path, "journal")):
+                journal = os.path.join(arguments.path, "journal")
+                mark_path = os.path.join(arguments.path, "keys", "highwater")
+                mark = read_mark(mark_path) if os.path.exists(mark_path) else None
+            result = verify_trail(journal, arguments.key, mark)
+        else:
+            with open(arguments.path, "rb") as file:
+                result = verify_receipt(file.read(), arguments.key)
+    except Wrong as error:
+        print("does not hold: %s" % error)
+        return 1
+    except (OSError, Unreadable) as error:
+        print("could not be checked: %s" % error, file=sys.stderr)
+        return 2
+    print("holds: %s" % result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
