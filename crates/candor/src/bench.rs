@@ -50,8 +50,14 @@ impl Bench {
         let hash = |_: &str| [0; 16];
         let mut samples = Vec::new();
         for _ in 0..20_000 {
-            let context = record::minimal::Context { source: "local", recipients: Default::default(), site: None,
-                authority: record::schema::Authority::Source, now: proof::time::UnixMillis(1_763_000_000_000), hash: &hash };
+            let context = record::minimal::Context {
+                source: "local",
+                recipients: Default::default(),
+                site: None,
+                authority: record::schema::Authority::Source,
+                now: proof::time::UnixMillis(1_763_000_000_000),
+                hash: &hash,
+            };
             let minimal = reader.read(workload.line().as_bytes(), &catalogue, &detector, &context)?;
             for class in [FieldClass::Fact, FieldClass::Personal] {
                 let fields: Vec<proof::commitment::Field<'_>> = minimal.fields(class).collect();

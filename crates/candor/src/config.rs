@@ -12,10 +12,18 @@ use serde::{Deserialize, Serialize};
 pub const REFERENCE: &[(&str, &str, &str)] = &[
     ("environment", "\"production\"", "The environment that Candor's own records name, a token of 1 to 64 characters."),
     ("site", "none", "Where this server stands, a token; given to records that do not name a site themselves."),
-    ("master_key_file", "\"keys/master.key\" in the data directory", "File with the master key, 64 hexadecimal digits, mode 0600. The environment variable CANDOR_MASTER_KEY (the digits themselves) wins over it. Keep it off the data disk: who has both can read everything."),
+    (
+        "master_key_file",
+        "\"keys/master.key\" in the data directory",
+        "File with the master key, 64 hexadecimal digits, mode 0600. The environment variable CANDOR_MASTER_KEY (the digits themselves) wins over it. Keep it off the data disk: who has both can read everything.",
+    ),
     ("kinds_folder", "none", "Folder of further kinds, one JSON Schema each (docs/formats/kinds.md)."),
     ("workers", "2", "Threads that validate and seal, 1 to 64."),
-    ("sources.NAME.recipients", "\"count\"", "How document 2's kinds keep recipients of this source: \"count\", \"hash\" or \"full_address\"."),
+    (
+        "sources.NAME.recipients",
+        "\"count\"",
+        "How document 2's kinds keep recipients of this source: \"count\", \"hash\" or \"full_address\".",
+    ),
 ];
 
 /// See the module.
@@ -60,7 +68,14 @@ impl From<Recipients> for RecipientMode {
 impl Default for Config {
     fn default() -> Self {
         let sources = BTreeMap::from([("local".to_owned(), Source::default())]);
-        Config { environment: "production".into(), site: None, master_key_file: None, kinds_folder: None, workers: 2, sources }
+        Config {
+            environment: "production".into(),
+            site: None,
+            master_key_file: None,
+            kinds_folder: None,
+            workers: 2,
+            sources,
+        }
     }
 }
 
@@ -79,7 +94,9 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/+-".contains(&b));
+        let token = |text: &str| {
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/+-".contains(&b))
+        };
         if !token(&self.environment) || self.site.as_ref().is_some_and(|site| !token(site)) {
             bail!("check configuration: environment and site must be 1 to 64 letters, digits or _.:/+-");
         }
@@ -94,7 +111,9 @@ impl Config {
 
     /// The file that `init` writes: every key, commented out.
     pub fn template() -> String {
-        let mut text = String::from("# Candor's configuration. Every key is optional; `candor config check` reads this file as a start would.\n");
+        let mut text = String::from(
+            "# Candor's configuration. Every key is optional; `candor config check` reads this file as a start would.\n",
+        );
         for (key, default, meaning) in REFERENCE.iter().filter(|(key, _, _)| !key.contains('.')) {
             text.push_str(&format!("\n# {meaning}\n# Default: {default}\n#{key} =\n"));
         }
@@ -104,7 +123,9 @@ impl Config {
 
     /// `docs/configuration.md`.
     pub fn reference() -> String {
-        let mut text = String::from("# Configuration\n\n`DIR/candor.toml`; written from the code by `candor config reference`.\n\n| key | default | meaning |\n|---|---|---|\n");
+        let mut text = String::from(
+            "# Configuration\n\n`DIR/candor.toml`; written from the code by `candor config reference`.\n\n| key | default | meaning |\n|---|---|---|\n",
+        );
         for (key, default, meaning) in REFERENCE {
             text.push_str(&format!("| `{key}` | {default} | {meaning} |\n"));
         }
@@ -118,7 +139,12 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_reference() {
-        let full = Config { site: Some("s".into()), master_key_file: Some("m".into()), kinds_folder: Some("k".into()), ..Config::default() };
+        let full = Config {
+            site: Some("s".into()),
+            master_key_file: Some("m".into()),
+            kinds_folder: Some("k".into()),
+            ..Config::default()
+        };
         let text = toml::to_string(&full).expect("TOML");
         let value: toml::Table = text.parse().expect("TOML");
         for key in value.keys() {

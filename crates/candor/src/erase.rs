@@ -38,7 +38,9 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
         (subjects, taggers)
     };
     if subjects.is_empty() {
-        bail!("erase: nobody is known under this identifier: check its spelling; an address that two customers use names neither");
+        bail!(
+            "erase: nobody is known under this identifier: check its spelling; an address that two customers use names neither"
+        );
     }
     let mut entries = Vec::new();
     for tagger in &taggers {
@@ -67,9 +69,17 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     // 4. The certificate.
     let places = ["keys", "identifiers", "index", "owners"].map(str::to_owned).to_vec();
     let completed = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
-    let fields = json!({"erasure_id": erasure_id, "places": places, "completed": completed, "beyond_recovery_after": completed});
+    let fields =
+        json!({"erasure_id": erasure_id, "places": places, "completed": completed, "beyond_recovery_after": completed});
     let completed_entry = own(trail, "ERASURE_COMPLETED", fields)?;
-    Ok(Certificate { erasure_id, entries: entries.len(), subjects: subjects.len(), erased_entry, completed_entry, places })
+    Ok(Certificate {
+        erasure_id,
+        entries: entries.len(),
+        subjects: subjects.len(),
+        erased_entry,
+        completed_entry,
+        places,
+    })
 }
 
 fn own(trail: &Trail, kind: &'static str, fields: serde_json::Value) -> Result<u64> {
@@ -82,7 +92,10 @@ pub fn redo(reader: &Reader, store: &Mutex<KeyStore>, catalogue: &Catalogue) -> 
     let from = store.lock().map_err(|_| anyhow!("another thread failed"))?.erased_up_to();
     let mut found = Vec::new();
     reader.follow(from, |frame| {
-        let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt { what: format!("frame {}", frame.header.number), why: why.to_string() };
+        let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt {
+            what: format!("frame {}", frame.header.number),
+            why: why.to_string(),
+        };
         let entries = frame.entries().map_err(corrupt)?;
         if entries.kinds.contains(&"SUBJECT_ERASED") {
             for place in 0..entries.len() {
@@ -110,4 +123,3 @@ pub fn redo(reader: &Reader, store: &Mutex<KeyStore>, catalogue: &Catalogue) -> 
     }
     Ok(())
 }
-

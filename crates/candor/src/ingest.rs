@@ -35,7 +35,14 @@ pub struct Summary {
 type Batch = Vec<(u64, Vec<u8>)>;
 
 /// Reads lines until the end or an interrupt; what was read before it is committed.
-pub fn ingest(intake: &Intake, source: &str, input: impl BufRead + Send, workers: usize, stop: &AtomicBool, quiet: bool) -> Result<Summary> {
+pub fn ingest(
+    intake: &Intake,
+    source: &str,
+    input: impl BufRead + Send,
+    workers: usize,
+    stop: &AtomicBool,
+    quiet: bool,
+) -> Result<Summary> {
     intake.recipients(source)?;
     let (batches, queue) = sync_channel::<Batch>(2 * workers);
     let queue = Arc::new(Mutex::new(queue));
@@ -67,7 +74,8 @@ pub fn ingest(intake: &Intake, source: &str, input: impl BufRead + Send, workers
         }
     })?;
     if summary.refused > 0 {
-        let records = summary.refused_by_reason.iter().map(|(code, count)| refusal_record(source, code, *count)).collect();
+        let records =
+            summary.refused_by_reason.iter().map(|(code, count)| refusal_record(source, code, *count)).collect();
         intake.own(records).map_err(|why| anyhow!("{why}"))?;
     }
     Ok(summary)
@@ -154,7 +162,11 @@ fn count(summary: &mut Summary, (line, answer): LineAnswer, quiet: bool) {
         Ok(Accepted::Repeated { .. }) => summary.repeated += 1,
         Ok(Accepted::Conflict { index }) => {
             summary.conflicts += 1;
-            refuse(summary, "conflict", quiet, || format!("line {line}: /event_id was used before for other content, as entry {index}: give each record its own id"));
+            refuse(summary, "conflict", quiet, || {
+                format!(
+                    "line {line}: /event_id was used before for other content, as entry {index}: give each record its own id"
+                )
+            });
         }
         Err(refusal) => refuse(summary, refusal.code(), quiet, || sentence(line, &refusal)),
     }

@@ -13,12 +13,12 @@ use ledger::reader::Reader;
 use ledger::sequencer::Submitter;
 use proof::commitment::Field;
 use proof::entry::EntryId;
+use reads::guard::OwnRecord;
 use record::detect::Detector;
 use record::error::Refusal;
 use record::kinds::{Catalogue, KindId};
 use record::minimal::{Context, Minimal, Reader as LineReader, RecipientMode, number};
 use record::schema::{Authority, FieldClass};
-use reads::guard::OwnRecord;
 use seal::crypto::{Key, KeyedHash};
 use seal::random::RandomPool;
 use seal::sealed::{Role, SealingKeys, seal};
@@ -105,7 +105,9 @@ impl Intake {
         let shared = Shared {
             origin: held.origin().to_owned(),
             id_key: key(Named::Id),
-            hash_key: KeyedHash::new(seal::crypto::subkey(&held.named(Named::Identifier), "candor/v1/recipient\n").expose()),
+            hash_key: KeyedHash::new(
+                seal::crypto::subkey(&held.named(Named::Identifier), "candor/v1/recipient\n").expose(),
+            ),
             identifier: held.identifier_hash(),
             environment: config.environment.clone(),
             site: config.site.clone(),
@@ -134,7 +136,11 @@ impl Intake {
 
     /// Whether there is a source of this name.
     pub fn recipients(&self, source: &str) -> Result<RecipientMode> {
-        self.shared.sources.get(source).copied().with_context(|| format!("ingest: there is no source of this name: add [sources.{source}] to candor.toml"))
+        self.shared
+            .sources
+            .get(source)
+            .copied()
+            .with_context(|| format!("ingest: there is no source of this name: add [sources.{source}] to candor.toml"))
     }
 
     fn context<'a>(&'a self, source: &'a str, authority: Authority, hash: &'a dyn Fn(&str) -> [u8; 16]) -> Context<'a> {
@@ -185,9 +191,14 @@ impl Intake {
             self.define(&mut worker, kinds.iter().copied())?;
         }
         answers.sort_by_key(|(line, _)| *line);
-        Ok(answers.into_iter().map(|(_, accepted)| match accepted {
-            Accepted::Committed { index } | Accepted::Repeated { index, .. } | Accepted::Conflict { index } => index,
-        }).collect())
+        Ok(answers
+            .into_iter()
+            .map(|(_, accepted)| match accepted {
+                Accepted::Committed { index } | Accepted::Repeated { index, .. } | Accepted::Conflict { index } => {
+                    index
+                }
+            })
+            .collect())
     }
 
     fn own_minimal(&self, worker: &mut Worker, record: &OwnRecord) -> Result<Minimal> {
@@ -207,7 +218,9 @@ impl Intake {
         }
         let hash = |text: &str| self.shared.hash_key.short(&[text.as_bytes()]);
         let context = self.context("candor", Authority::Candor, &hash);
-        worker.lines.read(line.to_string().as_bytes(), &self.shared.catalogue, &self.shared.detector, &context)
+        worker
+            .lines
+            .read(line.to_string().as_bytes(), &self.shared.catalogue, &self.shared.detector, &context)
             .map_err(|refusal| anyhow!("record {}: {refusal}", record.kind))
     }
 
@@ -254,17 +267,30 @@ impl Intake {
         EntryId(self.shared.id_key.short(&[&source_length, source.as_bytes(), &client_length, client]))
     }
 
-    fn submit(&self, worker: &mut Worker, source: &str, minimals: Vec<(u64, Minimal, Option<u64>)>) -> Result<Vec<(u64, Accepted)>> {
+    fn submit(
+        &self,
+        worker: &mut Worker,
+        source: &str,
+        minimals: Vec<(u64, Minimal, Option<u64>)>,
+    ) -> Result<Vec<(u64, Accepted)>> {
         let mut answers = Vec::with_capacity(minimals.len());
         let mut waiting = minimals;
         while !waiting.is_empty() {
             let (items, links) = self.seal_all(worker, source, std::mem::take(&mut waiting))?;
-            let outcomes = self.shared.submitter.submit(items)?.recv().map_err(|_| anyhow!("the writer stopped"))?.map_err(|error| anyhow!("{error}"))?;
+            let outcomes = self
+                .shared
+                .submitter
+                .submit(items)?
+                .recv()
+                .map_err(|_| anyhow!("the writer stopped"))?
+                .map_err(|error| anyhow!("{error}"))?;
             let lines: Vec<u64> = links.lines;
             for (line, outcome) in lines.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Committed { index, .. } => answers.push((line, Accepted::Committed { index })),
-                    Outcome::Repeated { index, companion } => answers.push((line, self.compare(index, &companion, source)?)),
+                    Outcome::Repeated { index, companion } => {
+                        answers.push((line, self.compare(index, &companion, source)?))
+                    }
                     Outcome::SubjectGone { companion } => {
                         let mut minimal = companion.minimal;
                         minimal.drop_personal();
@@ -284,7 +310,12 @@ impl Intake {
         Ok(answers)
     }
 
-    fn seal_all(&self, worker: &mut Worker, source: &str, minimals: Vec<(u64, Minimal, Option<u64>)>) -> Result<(Vec<Item<Companion>>, Links)> {
+    fn seal_all(
+        &self,
+        worker: &mut Worker,
+        source: &str,
+        minimals: Vec<(u64, Minimal, Option<u64>)>,
+    ) -> Result<(Vec<Item<Companion>>, Links)> {
         let mut prepared: Vec<Prepared> = Vec::with_capacity(minimals.len());
         let mut links = Links::default();
         for (line, minimal, subject) in minimals {
@@ -310,7 +341,9 @@ impl Intake {
         let tags: Vec<Vec<seal::store::IdentifierTag>> = prepared
             .iter()
             .map(|record| {
-                let tag = |(kind, normal): &(IdentifierType, String)| seal::store::identifier_tag(&self.shared.identifier, *kind, normal);
+                let tag = |(kind, normal): &(IdentifierType, String)| {
+                    seal::store::identifier_tag(&self.shared.identifier, *kind, normal)
+                };
                 record.minimal.identifiers.iter().map(tag).collect()
             })
             .collect();
@@ -320,7 +353,9 @@ impl Intake {
             links.lines.push(record.line);
             if record.minimal.has_personal() || record.known_subject.is_some() {
                 let resolved = match record.known_subject {
-                    Some(number) => store.subject(number)?.map_or(Resolved::Erased, |subject| Resolved::Subject { subject, linked: None }),
+                    Some(number) => store
+                        .subject(number)?
+                        .map_or(Resolved::Erased, |subject| Resolved::Subject { subject, linked: None }),
                     None => store.resolve(tags)?,
                 };
                 match resolved {
@@ -346,7 +381,13 @@ impl Intake {
         Ok(store.commit()?)
     }
 
-    fn seal_one(&self, worker: &mut Worker, source: &str, record: Prepared, generation: u64) -> Result<Item<Companion>> {
+    fn seal_one(
+        &self,
+        worker: &mut Worker,
+        source: &str,
+        record: Prepared,
+        generation: u64,
+    ) -> Result<Item<Companion>> {
         let Prepared { minimal, document, subject, period, .. } = record;
         let id = match minimal.event_id() {
             Some(client) => self.entry_id(source, client),
@@ -392,7 +433,8 @@ impl Intake {
         let (period, subject) = {
             let mut store = self.shared.store.lock().map_err(|_| anyhow!("another thread failed"))?;
             let Ok(period) = store.period_by_id(parts.period) else { return Ok(None) };
-            let tags: Vec<_> = minimal.identifiers.iter().map(|(kind, normal)| store.identifier_tag(*kind, normal)).collect();
+            let tags: Vec<_> =
+                minimal.identifiers.iter().map(|(kind, normal)| store.identifier_tag(*kind, normal)).collect();
             let subject = match tags.first() {
                 Some(tag) => store.closure(tag)?.first().copied(),
                 None => None,
@@ -403,9 +445,18 @@ impl Intake {
             };
             (period, subject)
         };
-        let keys = seal::sealed::OpeningKeys { origin: &self.shared.origin, id: entry.id, period: &period, subject: subject.as_ref() };
+        let keys = seal::sealed::OpeningKeys {
+            origin: &self.shared.origin,
+            id: entry.id,
+            period: &period,
+            subject: subject.as_ref(),
+        };
         let sent = |fields: Vec<Field<'_>>| -> Vec<(u16, Vec<u8>)> {
-            fields.iter().filter(|f| !(number::LATE..=number::DROPPED).contains(&f.number)).map(|f| (f.number, f.value.to_vec())).collect()
+            fields
+                .iter()
+                .filter(|f| !(number::LATE..=number::DROPPED).contains(&f.number))
+                .map(|f| (f.number, f.value.to_vec()))
+                .collect()
         };
         let facts = parts.open(&keys, Role::Facts, &entry.facts)?;
         let new_facts: Vec<Field<'_>> = minimal.fields(FieldClass::Fact).collect();

@@ -72,7 +72,12 @@ pub struct Trail {
 
 fn lock(data: &Path) -> Result<File> {
     let path = data.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).with_context(|| format!("lock {}", data.display()))?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("lock {}", data.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(ledger::error::Error::Locked(data.display().to_string()).into()),
@@ -86,7 +91,9 @@ pub fn read_master_key(paths: &Paths, config: &Config) -> Result<MasterKey> {
         return MasterKey::parse(&text).context("read CANDOR_MASTER_KEY");
     }
     let path = paths.master_key(config);
-    MasterKey::read(&path).with_context(|| format!("read {}: give the master key file that `candor init` made, or set CANDOR_MASTER_KEY", path.display()))
+    MasterKey::read(&path).with_context(|| {
+        format!("read {}: give the master key file that `candor init` made, or set CANDOR_MASTER_KEY", path.display())
+    })
 }
 
 fn signer(store: &KeyStore) -> Result<NoteSigner> {
@@ -102,8 +109,10 @@ pub fn catalogue(data: &Path, config: &Config) -> Result<Catalogue> {
     let mut catalogue = Catalogue::shipped()?;
     if let Some(folder) = &config.kinds_folder {
         let folder = data.join(folder);
-        let mut paths = std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?
-            .map(|item| item.map(|item| item.path())).collect::<std::io::Result<Vec<_>>>()?;
+        let mut paths = std::fs::read_dir(&folder)
+            .with_context(|| format!("read {}", folder.display()))?
+            .map(|item| item.map(|item| item.path()))
+            .collect::<std::io::Result<Vec<_>>>()?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
         paths.sort();
         for path in paths {
@@ -141,7 +150,9 @@ impl Trail {
         };
         let origin = origin.unwrap_or_else(|| format!("candor.invalid/{}", proof::encoding::hex(&random.take::<16>())));
         if !proof::checkpoint::is_origin(&origin) {
-            bail!("init: the origin must be 1 to 255 bytes without white space and plus signs, such as audit.example/trail");
+            bail!(
+                "init: the origin must be 1 to 255 bytes without white space and plus signs, such as audit.example/trail"
+            );
         }
         let store = KeyStore::create(&paths.keys(), master, &origin)?;
         let signer = signer(&store)?;
@@ -152,7 +163,10 @@ impl Trail {
         }
         let trail = Trail::assemble(paths, config, store, guard, OpenOptions_::default())?;
         let fields = serde_json::json!({"origin": origin, "vkey": vkey, "format_version": 1, "software": concat!("candor/", env!("CARGO_PKG_VERSION"))});
-        trail.intake.own(vec![reads::guard::OwnRecord { kind: "TRAIL_OPENED", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+        trail
+            .intake
+            .own(vec![reads::guard::OwnRecord { kind: "TRAIL_OPENED", fields, subject: None }])
+            .map_err(|why| anyhow!("{why}"))?;
         Ok(trail)
     }
 
@@ -191,7 +205,9 @@ impl Trail {
         })?;
         let torn = ledger.recovered().torn_bytes;
         if torn > 0 {
-            eprintln!("candor: a crash left {torn} bytes of an unfinished commit at the end of the journal; nobody had been answered for them, and they were left out");
+            eprintln!(
+                "candor: a crash left {torn} bytes of an unfinished commit at the end of the journal; nobody had been answered for them, and they were left out"
+            );
         }
         let reader = ledger.reader();
         let store = Arc::new(Mutex::new(store));
@@ -211,7 +227,11 @@ impl Trail {
             let Some(views) = &sink_views else { return };
             let documents = committed
                 .into_iter()
-                .map(|entry: ledger::ledger::Committed<Companion>| Applied { entry: entry.index, subject: entry.subject, document: entry.companion.document })
+                .map(|entry: ledger::ledger::Committed<Companion>| Applied {
+                    entry: entry.index,
+                    subject: entry.subject,
+                    document: entry.companion.document,
+                })
                 .collect();
             // A view that fails is behind, not wrong: it follows again at the next start.
             if let Err(error) = views.apply(documents) {
@@ -220,7 +240,16 @@ impl Trail {
         });
         let submitter: Submitter<Companion> = sequencer.submitter();
         let documents = views.as_ref().map(|views| views.documents());
-        let intake = Intake::new(&config, Arc::clone(&catalogue), Arc::new(Detector::new()), Arc::clone(&store), submitter, reader, documents, clock)?;
+        let intake = Intake::new(
+            &config,
+            Arc::clone(&catalogue),
+            Arc::new(Detector::new()),
+            Arc::clone(&store),
+            submitter,
+            reader,
+            documents,
+            clock,
+        )?;
         Ok(Trail { paths, config, store, views, catalogue, intake, sequencer: Some(sequencer), _lock: guard })
     }
 
@@ -253,5 +282,9 @@ impl Trail {
 
 fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("create {}", folder.display()))
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("create {}", folder.display()))
 }

@@ -8,7 +8,9 @@ use crate::disk::Disk;
 use crate::error::{Error, io};
 use crate::frame::{Broken, Frame, Header};
 use crate::journal::{Journal, Location};
-use crate::segment::{HEADER_BYTES_MAX, Identity, Position, SEGMENT_BYTES_MAX, SegmentHeader, file_name, parse_file_name};
+use crate::segment::{
+    HEADER_BYTES_MAX, Identity, Position, SEGMENT_BYTES_MAX, SegmentHeader, file_name, parse_file_name,
+};
 
 /// The segments of a folder, the last one open for appending.
 pub struct DirectoryJournal {
@@ -65,7 +67,9 @@ pub fn segments(disk: &dyn Disk) -> Result<Vec<u32>, Error> {
             Some(number) => numbers.push(number),
             // What a stop in the middle of a repair leaves behind: its segment is still there.
             None if name.ends_with(".seg.new") => {}
-            None => return Err(Error::Corrupt { what: "folder journal".into(), why: "a file that is no segment".into() }),
+            None => {
+                return Err(Error::Corrupt { what: "folder journal".into(), why: "a file that is no segment".into() });
+            }
         }
     }
     match numbers.iter().zip(0..).find(|(found, expected)| **found != *expected) {
@@ -79,7 +83,8 @@ pub fn segments(disk: &dyn Disk) -> Result<Vec<u32>, Error> {
 /// # Errors
 /// It cannot be read or is broken.
 pub fn read_header(disk: &dyn Disk, number: u32) -> Result<(SegmentHeader, usize), Error> {
-    let bytes = disk.read(&file_name(number), 0, HEADER_BYTES_MAX + 4).map_err(io("read", format!("segment {number}")))?;
+    let bytes =
+        disk.read(&file_name(number), 0, HEADER_BYTES_MAX + 4).map_err(io("read", format!("segment {number}")))?;
     match SegmentHeader::parse(&bytes) {
         Ok((header, _)) if header.number != number => Err(corrupt(number, None, "its header names another segment")),
         Ok(found) => Ok(found),
@@ -93,7 +98,11 @@ pub fn read_header(disk: &dyn Disk, number: u32) -> Result<(SegmentHeader, usize
 ///
 /// # Errors
 /// A frame is whole and does not fit. A broken tail is no error here.
-pub fn scan(disk: &dyn Disk, number: u32, mut each: impl FnMut(&Frame<'_>, &FoundFrame) -> Result<(), Error>) -> Result<Scan, Error> {
+pub fn scan(
+    disk: &dyn Disk,
+    number: u32,
+    mut each: impl FnMut(&Frame<'_>, &FoundFrame) -> Result<(), Error>,
+) -> Result<Scan, Error> {
     let (header, header_bytes) = read_header(disk, number)?;
     let name = file_name(number);
     let length = disk.length(&name).map_err(io("read", format!("segment {number}")))?;
@@ -175,7 +184,8 @@ impl DirectoryJournal {
     pub fn create(disk: Arc<dyn Disk>, identity: &Identity) -> Result<DirectoryJournal, Error> {
         let position = Position::genesis(identity);
         let header = SegmentHeader { number: 0, position, before: Hash::default(), identity: identity.clone() };
-        let mut journal = DirectoryJournal { disk, header, bytes: 0, frames: 0, segment_bytes_max: SEGMENT_BYTES_MAX, failed: false };
+        let mut journal =
+            DirectoryJournal { disk, header, bytes: 0, frames: 0, segment_bytes_max: SEGMENT_BYTES_MAX, failed: false };
         journal.start_segment()?;
         Ok(journal)
     }
@@ -217,7 +227,8 @@ impl DirectoryJournal {
         if self.frames > 0 && self.bytes + frame.len() as u64 > self.segment_bytes_max {
             let before = self.header.chain(&position.before);
             let identity = self.header.identity.clone();
-            self.header = SegmentHeader { number: self.header.number + 1, position: position.clone(), before, identity };
+            self.header =
+                SegmentHeader { number: self.header.number + 1, position: position.clone(), before, identity };
             self.start_segment()?;
         }
         let name = file_name(self.header.number);

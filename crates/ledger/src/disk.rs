@@ -141,7 +141,8 @@ impl Disk for RealDisk {
 /// # Errors
 /// The path cannot be looked at.
 pub fn is_network_file_system(path: &Path) -> io::Result<bool> {
-    const NETWORK: [u32; 8] = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x517b, 0x5346_414f, 0x0102_1997, 0x00c3_6400, 0x6573_5543];
+    const NETWORK: [u32; 8] =
+        [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x517b, 0x5346_414f, 0x0102_1997, 0x00c3_6400, 0x6573_5543];
     let stat = rustix::fs::statfs(path)?;
     Ok(NETWORK.contains(&(stat.f_type as u32)))
 }

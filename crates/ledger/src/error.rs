@@ -22,7 +22,9 @@ pub enum Error {
         why: String,
     },
     /// The journal ends before what was signed.
-    #[error("open journal: {missing} signed entries are missing: restore the journal, or open a successor with `candor init --succeeds`")]
+    #[error(
+        "open journal: {missing} signed entries are missing: restore the journal, or open a successor with `candor init --succeeds`"
+    )]
     RolledBack {
         /// Entries that the high-water mark knows and the journal does not.
         missing: u64,
@@ -34,7 +36,9 @@ pub enum Error {
         frame: u64,
     },
     /// The key store is older than the journal.
-    #[error("open key store: {missing} keys that this trail needs are missing: restore the newest copy of the key store")]
+    #[error(
+        "open key store: {missing} keys that this trail needs are missing: restore the newest copy of the key store"
+    )]
     KeysMissing {
         /// How many keys.
         missing: u64,
@@ -58,7 +62,9 @@ pub enum Error {
         jump_ms: u64,
     },
     /// The clock stands far ahead of the last entry at start.
-    #[error("open journal: the clock is {days} days ahead of the last entry: if that is true, run `candor clock accept`")]
+    #[error(
+        "open journal: the clock is {days} days ahead of the last entry: if that is true, run `candor clock accept`"
+    )]
     ClockAhead {
         /// Days.
         days: u64,
@@ -104,10 +110,18 @@ impl Error {
     /// Sorts the error by what the caller must do.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Io { .. } | Error::ClockBehind { .. } | Error::ClockJumped { .. } | Error::ClockAhead { .. } | Error::Stopped => Kind::Retry,
+            Error::Io { .. }
+            | Error::ClockBehind { .. }
+            | Error::ClockJumped { .. }
+            | Error::ClockAhead { .. }
+            | Error::Stopped => Kind::Retry,
             Error::NoSuchEntry { .. } => Kind::Missing,
             Error::Locked(_) | Error::NetworkFileSystem(_) | Error::NewerVersion { .. } => Kind::Denied,
-            Error::Corrupt { .. } | Error::RolledBack { .. } | Error::Forked { .. } | Error::KeysMissing { .. } | Error::Proof(_) => Kind::Corrupt,
+            Error::Corrupt { .. }
+            | Error::RolledBack { .. }
+            | Error::Forked { .. }
+            | Error::KeysMissing { .. }
+            | Error::Proof(_) => Kind::Corrupt,
         }
     }
 }

@@ -175,12 +175,31 @@ impl Header {
         }
         let shape = sections.iter().take(2).map(|row| row.kind).collect::<Vec<_>>();
         let bodies = sections.iter().skip(2).all(|row| matches!(row.kind, SectionKind::Bodies { .. }));
-        let fits = if count == 0 { sections.is_empty() } else { shape == [SectionKind::Entries, SectionKind::Leaves] && bodies && sections.len() > 2 };
+        let fits = if count == 0 {
+            sections.is_empty()
+        } else {
+            shape == [SectionKind::Entries, SectionKind::Leaves] && bodies && sections.len() > 2
+        };
         if !fits || first_index.checked_add(u64::from(count)) != Some(size) {
             return Err(Broken::Malformed("its sections or size do not fit its entries"));
         }
         let digest = sha256(covered);
-        Ok(Header { number, first_index, count, at, writer, epoch, generation, before, size, root, checkpoint, sections, length, digest })
+        Ok(Header {
+            number,
+            first_index,
+            count,
+            at,
+            writer,
+            epoch,
+            generation,
+            before,
+            size,
+            root,
+            checkpoint,
+            sections,
+            length,
+            digest,
+        })
     }
 }
 
@@ -299,9 +318,24 @@ impl<'a> Frame<'a> {
 
     /// Every byte of the frame by the name of the field it belongs to: what verification must cover.
     pub fn layout(&self) -> Vec<(&'static str, Range<usize>)> {
-        let fixed = [("magic", 8), ("version", 2), ("header length", 4), ("number", 8), ("first index", 8), ("count", 4), ("at", 8),
-            ("writer", 8), ("epoch", 4), ("generation", 8), ("frame before", 32), ("size", 8), ("root", 32), ("checkpoint length", 2),
-            ("checkpoint", self.header.checkpoint.len()), ("section count", 2)];
+        let fixed = [
+            ("magic", 8),
+            ("version", 2),
+            ("header length", 4),
+            ("number", 8),
+            ("first index", 8),
+            ("count", 4),
+            ("at", 8),
+            ("writer", 8),
+            ("epoch", 4),
+            ("generation", 8),
+            ("frame before", 32),
+            ("size", 8),
+            ("root", 32),
+            ("checkpoint length", 2),
+            ("checkpoint", self.header.checkpoint.len()),
+            ("section count", 2),
+        ];
         let mut fields = Vec::new();
         let mut at = 0;
         let mut add = |name: &'static str, length: usize| {
@@ -310,7 +344,9 @@ impl<'a> Frame<'a> {
         };
         fixed.iter().for_each(|(name, length)| add(name, *length));
         for _ in &self.sections {
-            [("section kind", 1), ("section class", 1), ("section period", 4), ("section digest", 32)].iter().for_each(|(n, l)| add(n, *l));
+            [("section kind", 1), ("section class", 1), ("section period", 4), ("section digest", 32)]
+                .iter()
+                .for_each(|(n, l)| add(n, *l));
         }
         add("header check sum", 4);
         for section in &self.sections {
@@ -322,8 +358,19 @@ impl<'a> Frame<'a> {
                     let table = length - ENTRY_RECORD_BYTES * self.header.count as usize;
                     add("entry table", table);
                     for _ in 0..self.header.count {
-                        [("entry at", 4), ("entry kind", 2), ("entry class", 1), ("entry flags", 1), ("entry section", 2), ("entry id", 16),
-                            ("entry who", 16), ("entry facts", 32), ("entry personal", 32)].iter().for_each(|(n, l)| add(n, *l));
+                        [
+                            ("entry at", 4),
+                            ("entry kind", 2),
+                            ("entry class", 1),
+                            ("entry flags", 1),
+                            ("entry section", 2),
+                            ("entry id", 16),
+                            ("entry who", 16),
+                            ("entry facts", 32),
+                            ("entry personal", 32),
+                        ]
+                        .iter()
+                        .for_each(|(n, l)| add(n, *l));
                     }
                 }
                 (SectionKind::Leaves, _) => add("leaf hashes", length),
@@ -498,7 +545,16 @@ impl<'a> EntryRecord<'a> {
     /// The exact entry.
     pub fn entry(&self, prev: Hash, frame_at: UnixMillis, sealed: Hash) -> Entry<'a> {
         let at = UnixMillis(frame_at.0.saturating_add(u64::from(self.at_delta)));
-        Entry { prev, at, id: self.id, kind: self.kind, class: self.class, personal: self.personal, facts: self.facts, sealed }
+        Entry {
+            prev,
+            at,
+            id: self.id,
+            kind: self.kind,
+            class: self.class,
+            personal: self.personal,
+            facts: self.facts,
+            sealed,
+        }
     }
 }
 
@@ -579,7 +635,13 @@ impl FrameBuilder {
         let class = place_of(&mut self.classes, entry.class) as u8;
         let known = self.bodies.iter().position(|body| (body.class, body.period) == (class, entry.period));
         let section = known.unwrap_or_else(|| {
-            self.bodies.push(BodySection { class, period: entry.period, ends: Vec::new(), data: Vec::new(), digests: Vec::new() });
+            self.bodies.push(BodySection {
+                class,
+                period: entry.period,
+                ends: Vec::new(),
+                data: Vec::new(),
+                digests: Vec::new(),
+            });
             self.bodies.len() - 1
         });
         let body = &mut self.bodies[section];
@@ -596,7 +658,16 @@ impl FrameBuilder {
         record.extend_from_slice(&entry.personal.map_or([0; 16], |personal| personal.who.0));
         record.extend_from_slice(&entry.facts.0);
         record.extend_from_slice(&entry.personal.map_or([0; 32], |personal| personal.commitment.0));
-        let whole = Entry { prev, at, id: entry.id, kind: entry.kind, class: entry.class, personal: entry.personal, facts: entry.facts, sealed: entry.digest };
+        let whole = Entry {
+            prev,
+            at,
+            id: entry.id,
+            kind: entry.kind,
+            class: entry.class,
+            personal: entry.personal,
+            facts: entry.facts,
+            sealed: entry.digest,
+        };
         self.json.clear();
         whole.write(&mut self.json);
         let hash = leaf(&self.json);
@@ -618,7 +689,8 @@ impl FrameBuilder {
         entries.append(&mut self.records);
         let mut rows: Vec<([u8; 6], Hash)> = Vec::new();
         let mut payloads: Vec<Vec<&[u8]>> = Vec::new();
-        let body_counts: Vec<[u8; 4]> = self.bodies.iter().map(|body| (body.ends.len() as u32 / 4).to_be_bytes()).collect();
+        let body_counts: Vec<[u8; 4]> =
+            self.bodies.iter().map(|body| (body.ends.len() as u32 / 4).to_be_bytes()).collect();
         if count > 0 {
             rows.push(([1, 0, 0, 0, 0, 0], sha256(&entries)));
             payloads.push(vec![&entries]);
@@ -692,11 +764,28 @@ mod tests {
         for i in 0..count {
             let sealed = vec![i as u8; 40 + i];
             let personal = (i % 2 == 0).then_some(Personal { who: Who([1; 16]), commitment: Hash([2; 32]) });
-            let entry = NewEntry { kind: if i % 3 == 0 { "A" } else { "B" }, class: "trail", period: i as u32 % 2 + 1, id: EntryId([i as u8; 16]),
-                facts: Hash([3; 32]), personal, sealed: &sealed, digest: sha256(&sealed) };
+            let entry = NewEntry {
+                kind: if i % 3 == 0 { "A" } else { "B" },
+                class: "trail",
+                period: i as u32 % 2 + 1,
+                id: EntryId([i as u8; 16]),
+                facts: Hash([3; 32]),
+                personal,
+                sealed: &sealed,
+                digest: sha256(&sealed),
+            };
             prev = builder.push(prev, UnixMillis(5), &entry);
         }
-        let head = FrameHead { number: 1, first_index: 10, at: UnixMillis(5), writer: 1, epoch: 1, generation: 3, before: Hash([4; 32]), checkpoint: "c".into() };
+        let head = FrameHead {
+            number: 1,
+            first_index: 10,
+            at: UnixMillis(5),
+            writer: 1,
+            epoch: 1,
+            generation: 3,
+            before: Hash([4; 32]),
+            checkpoint: "c".into(),
+        };
         builder.finish(&head, 10 + count as u64, &Hash([5; 32])).0
     }
 

@@ -30,7 +30,13 @@ pub struct HighWater {
 
 impl HighWater {
     fn body(&self) -> String {
-        format!("{HEADER}\nsize {}\nroot {}\nframe {}\ndigest {}\n", self.size, base64(&self.root.0), self.frame, self.digest.hex())
+        format!(
+            "{HEADER}\nsize {}\nroot {}\nframe {}\ndigest {}\n",
+            self.size,
+            base64(&self.root.0),
+            self.frame,
+            self.digest.hex()
+        )
     }
 
     /// Replaces the mark: written beside, synced, renamed.
@@ -39,10 +45,15 @@ impl HighWater {
     /// The disk refuses; the old mark stays.
     pub fn write(&self, path: &Path, mac: &KeyedHash) -> Result<(), Error> {
         let body = self.body();
-        let text = format!("{body}mac {}\n\n{}", proof::encoding::hex(&mac.digest(&[body.as_bytes(), self.checkpoint.as_bytes()])), self.checkpoint);
+        let text = format!(
+            "{body}mac {}\n\n{}",
+            proof::encoding::hex(&mac.digest(&[body.as_bytes(), self.checkpoint.as_bytes()])),
+            self.checkpoint
+        );
         let new = path.with_extension("new");
         let write = || -> std::io::Result<()> {
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(text.as_bytes())?;
             file.sync_data()?;
             std::fs::rename(&new, path)?;
@@ -70,7 +81,8 @@ impl HighWater {
         if lines.next() != Some(HEADER) {
             return Err(bad("another version"));
         }
-        let mut value = |name: &str| lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
+        let mut value =
+            |name: &str| lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
         let mut need = |name: &'static str| value(name).ok_or(bad("a line is missing"));
         let mark = HighWater {
             size: decimal(&need("size")?)?,

@@ -53,7 +53,10 @@ impl OpenIndex {
     /// # Errors
     /// Its entry section does not follow the format.
     pub fn add_frame(&mut self, frame: &Frame<'_>, location: Location) -> Result<(), Error> {
-        let corrupt = |why: crate::frame::Broken| Error::Corrupt { what: format!("frame {}", frame.header.number), why: why.to_string() };
+        let corrupt = |why: crate::frame::Broken| Error::Corrupt {
+            what: format!("frame {}", frame.header.number),
+            why: why.to_string(),
+        };
         let entries = frame.entries().map_err(corrupt)?;
         for place in 0..entries.len() {
             let record = entries.record(place).map_err(corrupt)?;
@@ -175,7 +178,7 @@ impl Filter {
 
     fn place(&self, key: u64) -> (usize, u64) {
         let blocks = self.words.len() as u64 / 8;
-        let block = (u128::from(key) * u128::from(blocks) >> 64) as usize * 8;
+        let block = ((u128::from(key) * u128::from(blocks)) >> 64) as usize * 8;
         // Keys are hash values, but their high bits chose the block: mix before taking probes.
         (block, (key ^ key >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
@@ -224,7 +227,8 @@ impl ClosedIndex {
             let mut bytes = vec![0; Filter::words_for(count as usize) * 8];
             file.read_exact_at(&mut bytes, at).map_err(failed())?;
             at += bytes.len() as u64;
-            let words = bytes.chunks_exact(8).map(|b| b.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))).collect();
+            let words =
+                bytes.chunks_exact(8).map(|b| b.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))).collect();
             filters.push(Filter { words });
         }
         let filters = <[Filter; 2]>::try_from(filters).map_err(|_| bad("two filters are needed"))?;
@@ -236,19 +240,28 @@ impl ClosedIndex {
         if !self.filters[which].may_have(wanted) {
             return Ok(None);
         }
-        let start = HEADER_BYTES as u64 + self.frames * FRAME_ROW_BYTES as u64 + if which == 1 { self.keys[0] * KEY_ROW_BYTES as u64 } else { 0 };
+        let start = HEADER_BYTES as u64
+            + self.frames * FRAME_ROW_BYTES as u64
+            + if which == 1 { self.keys[0] * KEY_ROW_BYTES as u64 } else { 0 };
         let (mut low, mut high) = (0, self.keys[which]);
         // Keys are uniform, so the first window nearly always has the key or its absence.
-        let mut guess = (u128::from(wanted) * u128::from(high) >> 64) as u64;
+        let mut guess = ((u128::from(wanted) * u128::from(high)) >> 64) as u64;
         while low < high {
             let from = guess.saturating_sub(WINDOW_ROWS / 2).clamp(low, high - 1);
             let to = (from + WINDOW_ROWS).min(high);
             let mut bytes = vec![0; ((to - from) * KEY_ROW_BYTES as u64) as usize];
-            self.file.read_exact_at(&mut bytes, start + from * KEY_ROW_BYTES as u64).map_err(io("read", "segment index"))?;
-            let rows: Vec<(u64, u32)> = bytes.chunks_exact(KEY_ROW_BYTES).map(|row| {
-                let number = |range: std::ops::Range<usize>| row[range].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-                (number(0..8), number(8..12) as u32)
-            }).collect();
+            self.file
+                .read_exact_at(&mut bytes, start + from * KEY_ROW_BYTES as u64)
+                .map_err(io("read", "segment index"))?;
+            let rows: Vec<(u64, u32)> = bytes
+                .chunks_exact(KEY_ROW_BYTES)
+                .map(|row| {
+                    let number = |range: std::ops::Range<usize>| {
+                        row[range].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+                    };
+                    (number(0..8), number(8..12) as u32)
+                })
+                .collect();
             match rows.binary_search_by_key(&wanted, |row| row.0) {
                 Ok(at) => return Ok(Some(self.first_index + u64::from(rows[at].1))),
                 Err(0) if from > low => high = from,
@@ -266,8 +279,11 @@ impl ClosedIndex {
         while low < high {
             let middle = low + (high - low) / 2;
             let mut row = [0; FRAME_ROW_BYTES];
-            self.file.read_exact_at(&mut row, HEADER_BYTES as u64 + middle * FRAME_ROW_BYTES as u64).map_err(io("read", "segment index"))?;
-            let number = |range: std::ops::Range<usize>| row[range].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+            self.file
+                .read_exact_at(&mut row, HEADER_BYTES as u64 + middle * FRAME_ROW_BYTES as u64)
+                .map_err(io("read", "segment index"))?;
+            let number =
+                |range: std::ops::Range<usize>| row[range].iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
             if self.first_index + number(0..4) <= index {
                 best = Some(Location { segment: self.segment, offset: number(4..8), length: number(8..16) });
                 low = middle + 1;
@@ -299,7 +315,11 @@ impl SegmentIndex {
     ///
     /// # Errors
     /// An index cannot be read and not be made again.
-    pub fn load(folder: &Path, open_segment: u32, mut rebuild: impl FnMut(u32) -> Result<(OpenIndex, u64), Error>) -> Result<SegmentIndex, Error> {
+    pub fn load(
+        folder: &Path,
+        open_segment: u32,
+        mut rebuild: impl FnMut(u32) -> Result<(OpenIndex, u64), Error>,
+    ) -> Result<SegmentIndex, Error> {
         let mut closed: Vec<Arc<ClosedIndex>> = Vec::new();
         for segment in 0..open_segment {
             let path = path(folder, segment);
@@ -384,7 +404,11 @@ mod tests {
     #[test]
     fn every_key_is_found_and_few_others() {
         let folder = tempfile::tempdir().expect("a folder");
-        let id = |i: u64| { let mut id = [0; 16]; id.copy_from_slice(&proof::hash::sha256(&i.to_be_bytes()).0[..16]); id };
+        let id = |i: u64| {
+            let mut id = [0; 16];
+            id.copy_from_slice(&proof::hash::sha256(&i.to_be_bytes()).0[..16]);
+            id
+        };
         let mut open = OpenIndex::new(100);
         for i in 0..20_000 {
             open.add_entry(100 + i, &id(i), (i % 3 == 0).then(|| id(1_000_000 + i)).as_ref());
@@ -397,7 +421,10 @@ mod tests {
         let closed = ClosedIndex::open(&file).expect("opened");
         for i in 0..20_000 {
             assert_eq!(closed.find(Column::Ids, key(&id(i))).expect("read"), Some(100 + i));
-            assert_eq!(closed.find(Column::Tags, key(&id(1_000_000 + i))).expect("read"), (i % 3 == 0).then_some(100 + i));
+            assert_eq!(
+                closed.find(Column::Tags, key(&id(1_000_000 + i))).expect("read"),
+                (i % 3 == 0).then_some(100 + i)
+            );
             assert_eq!(closed.locate(100 + i).expect("read").map(|l| l.offset), Some(i / 10 * 70));
         }
         let false_hits = (50_000..60_000).filter(|i| closed.filters[0].may_have(key(&id(*i)))).count();

@@ -174,9 +174,16 @@ impl Ledger {
         let size = position.range.size();
         // Signed again, not stored: Ed25519 is deterministic, so these are the bytes signed before a crash.
         let checkpoint = Checkpoint::new(&identity.origin, size, position.range.root()).sign(&options.signer);
-        let published = Published { size, root: position.range.root(), at: position.at, checkpoint: checkpoint.clone() };
+        let published =
+            Published { size, root: position.range.root(), at: position.at, checkpoint: checkpoint.clone() };
         let published = Arc::new(RwLock::new(published));
-        let reader = Arc::new(Reader::new(Arc::clone(&disk), identity, Arc::clone(&index), Arc::clone(&tree), Arc::clone(&published)));
+        let reader = Arc::new(Reader::new(
+            Arc::clone(&disk),
+            identity,
+            Arc::clone(&index),
+            Arc::clone(&tree),
+            Arc::clone(&published),
+        ));
         fill_tree(&tree, &reader, size)?;
         let mut journal = DirectoryJournal::resume(Arc::clone(&disk), &scan);
         if let Some(bytes) = options.segment_bytes_max {
@@ -261,7 +268,16 @@ impl Ledger {
                 }
                 None => None,
             };
-            let entry = NewEntry { kind: &kind, class, period: sealed.period, id: sealed.id, facts: sealed.facts, personal, sealed: &sealed.bytes, digest: sealed.digest };
+            let entry = NewEntry {
+                kind: &kind,
+                class,
+                period: sealed.period,
+                id: sealed.id,
+                facts: sealed.facts,
+                personal,
+                sealed: &sealed.bytes,
+                digest: sealed.digest,
+            };
             let leaf = self.builder.push(after.last_leaf, at, &entry);
             let index = after.range.size();
             after.range.push(leaf, |level, place, hash| {
@@ -326,7 +342,10 @@ impl Ledger {
         let index = self.reader.hint_tag(&tag.0)?.unwrap_or_default();
         match self.reader.entry(index)?.entry()?.personal {
             Some(personal) if personal.who == tag => Ok(low),
-            _ => Err(Error::Corrupt { what: format!("entry {index}"), why: "the segment index names it for another tag".into() }),
+            _ => Err(Error::Corrupt {
+                what: format!("entry {index}"),
+                why: "the segment index names it for another tag".into(),
+            }),
         }
     }
 
@@ -360,7 +379,12 @@ impl Ledger {
         Ok(())
     }
 
-    fn publish(&mut self, first_index: u64, rows: &[([u8; 16], Option<[u8; 16]>)], nodes: &[(u32, u64, Hash)]) -> Result<(), Error> {
+    fn publish(
+        &mut self,
+        first_index: u64,
+        rows: &[([u8; 16], Option<[u8; 16]>)],
+        nodes: &[(u32, u64, Hash)],
+    ) -> Result<(), Error> {
         for (level, place, hash) in nodes {
             self.tree.put(*level, *place, hash)?;
         }
@@ -416,7 +440,11 @@ impl Ledger {
 }
 
 /// Scans the last segment and takes away a tail that a crash left.
-fn read_tail(disk: &dyn Disk, mark: Option<&HighWater>, identity: &Identity) -> Result<(Scan, OpenIndex, Recovered), Error> {
+fn read_tail(
+    disk: &dyn Disk,
+    mark: Option<&HighWater>,
+    identity: &Identity,
+) -> Result<(Scan, OpenIndex, Recovered), Error> {
     let mut numbers = segments(disk)?;
     let mut recovered = Recovered::default();
     let Some(mut last) = numbers.pop() else {
@@ -435,14 +463,25 @@ fn read_tail(disk: &dyn Disk, mark: Option<&HighWater>, identity: &Identity) -> 
     }
     let (header, _) = read_header(disk, last)?;
     if header.identity != *identity {
-        return Err(Error::Corrupt { what: format!("segment {last}"), why: "it belongs to another trail: the key store and the journal do not fit together".into() });
+        return Err(Error::Corrupt {
+            what: format!("segment {last}"),
+            why: "it belongs to another trail: the key store and the journal do not fit together".into(),
+        });
     }
     let mut open = OpenIndex::new(header.position.range.size());
-    let scan = scan(disk, last, |frame, found| if frame.header.count > 0 { open.add_frame(frame, found.location) } else { Ok(()) })?;
+    let scan = scan(
+        disk,
+        last,
+        |frame, found| if frame.header.count > 0 { open.add_frame(frame, found.location) } else { Ok(()) },
+    )?;
     if let Some(tail) = &scan.tail {
         let marked = mark.is_some_and(|mark| mark.frame >= scan.end.frame);
         if scan.frame_after_tail || marked {
-            let why = if scan.frame_after_tail { format!("{tail}, and whole frames stand after it") } else { format!("{tail}, and it was signed") };
+            let why = if scan.frame_after_tail {
+                format!("{tail}, and whole frames stand after it")
+            } else {
+                format!("{tail}, and it was signed")
+            };
             return Err(Error::Corrupt { what: format!("segment {last}, frame {}", scan.end.frame), why });
         }
         let length = disk.length(&crate::segment::file_name(last)).map_err(io("read", format!("segment {last}")))?;
@@ -452,7 +491,10 @@ fn read_tail(disk: &dyn Disk, mark: Option<&HighWater>, identity: &Identity) -> 
     if last > 0 {
         let (before, _) = read_header(disk, last - 1)?;
         if before.chain(&header.position.before) != header.before {
-            return Err(Error::Corrupt { what: format!("segment {last}"), why: "it does not follow the segment before".into() });
+            return Err(Error::Corrupt {
+                what: format!("segment {last}"),
+                why: "it does not follow the segment before".into(),
+            });
         }
     }
     Ok((scan, open, recovered))
@@ -485,7 +527,12 @@ fn check_mark(disk: &dyn Disk, last: &Scan, mark: Option<&HighWater>) -> Result<
 fn rebuild_index(disk: &dyn Disk, segment: u32) -> Result<(OpenIndex, u64), Error> {
     let (header, _) = read_header(disk, segment)?;
     let mut open = OpenIndex::new(header.position.range.size());
-    let scan = scan(disk, segment, |frame, found| if frame.header.count > 0 { open.add_frame(frame, found.location) } else { Ok(()) })?;
+    let scan =
+        scan(
+            disk,
+            segment,
+            |frame, found| if frame.header.count > 0 { open.add_frame(frame, found.location) } else { Ok(()) },
+        )?;
     if let Some(tail) = scan.tail {
         return Err(Error::Corrupt { what: format!("segment {segment}"), why: tail.to_string() });
     }

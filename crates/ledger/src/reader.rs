@@ -125,7 +125,10 @@ impl Reader {
             .read(&file_name(location.segment), offset, length)
             .map_err(io("read", format!("segment {}", location.segment)))?;
         if bytes.len() < length {
-            return Err(Error::Corrupt { what: format!("segment {}", location.segment), why: "it ends too early".into() });
+            return Err(Error::Corrupt {
+                what: format!("segment {}", location.segment),
+                why: "it ends too early".into(),
+            });
         }
         Ok(bytes)
     }
@@ -147,7 +150,10 @@ impl Reader {
     }
 
     fn load(&self, location: Location) -> Result<CachedFrame, Error> {
-        let broken = |why: Broken| Error::Corrupt { what: format!("segment {} at byte {}", location.segment, location.offset), why: why.to_string() };
+        let broken = |why: Broken| Error::Corrupt {
+            what: format!("segment {} at byte {}", location.segment, location.offset),
+            why: why.to_string(),
+        };
         let mut head = self.read(location, location.offset, HEAD_BYTES.min(location.length as usize))?;
         let header = match Header::parse(&head) {
             Err(Broken::Short) => {
@@ -172,7 +178,8 @@ impl Reader {
     }
 
     fn leaf_in(&self, location: Location, frame: &CachedFrame, place: u64) -> Result<Hash, Error> {
-        let (_, offset, _) = frame.sections.get(1).ok_or(corrupt(frame.header.first_index, "its frame has no leaf hashes"))?;
+        let (_, offset, _) =
+            frame.sections.get(1).ok_or(corrupt(frame.header.first_index, "its frame has no leaf hashes"))?;
         let bytes = self.read(location, offset + place * 32, 32)?;
         let mut hash = [0; 32];
         hash.copy_from_slice(&bytes);
@@ -203,7 +210,11 @@ impl Reader {
             let count = (u64::from(frame.header.count) - place).min(high - index);
             let (_, offset, _) = frame.sections.get(1).ok_or(corrupt(index, "its frame has no leaf hashes"))?;
             let bytes = self.read(location, offset + place * 32, count as usize * 32)?;
-            leaves.extend(bytes.chunks_exact(32).map(|b| { let mut h = [0; 32]; h.copy_from_slice(b); Hash(h) }));
+            leaves.extend(bytes.chunks_exact(32).map(|b| {
+                let mut h = [0; 32];
+                h.copy_from_slice(b);
+                Hash(h)
+            }));
             index += count;
         }
         Ok(leaves)
@@ -217,9 +228,11 @@ impl Reader {
         let location = self.locate(index)?;
         let frame = self.frame(location)?;
         let place = index - frame.header.first_index;
-        let entries = EntrySection::parse(&frame.entries, frame.header.count as usize).map_err(|why| corrupt(index, why))?;
+        let entries =
+            EntrySection::parse(&frame.entries, frame.header.count as usize).map_err(|why| corrupt(index, why))?;
         let record = entries.record(place as usize).map_err(|why| corrupt(index, why))?;
-        let (form, offset, _) = *frame.sections.get(2 + usize::from(record.section)).ok_or(corrupt(index, "no section has its record"))?;
+        let (form, offset, _) =
+            *frame.sections.get(2 + usize::from(record.section)).ok_or(corrupt(index, "no section has its record"))?;
         let at = entries.place_in_section(place as usize) as u64;
         let (sealed, digest) = if form == 0 {
             let sealed = self.sealed(location, offset, at)?;
@@ -253,7 +266,10 @@ impl Reader {
             let pair = self.read(location, payload + 4 * place, 8)?;
             (number(&pair[..4]), number(&pair[4..]))
         };
-        let length = end.checked_sub(start).filter(|_| place < count).ok_or(Error::Corrupt { what: "body section".into(), why: "its ends do not rise".into() })?;
+        let length = end
+            .checked_sub(start)
+            .filter(|_| place < count)
+            .ok_or(Error::Corrupt { what: "body section".into(), why: "its ends do not rise".into() })?;
         self.read(location, payload + 4 + 4 * count + u64::from(start), length as usize)
     }
 

@@ -175,11 +175,33 @@ impl SegmentHeader {
     /// Every byte of the header by the name of its field.
     pub fn layout(&self) -> Vec<(&'static str, Range<usize>)> {
         let nodes = self.position.range.nodes().len() * 32;
-        let rows = [("segment magic", 8), ("segment version", 2), ("segment header length", 4), ("segment number", 4), ("segment first frame", 8),
-            ("segment size", 8), ("segment range count", 1), ("segment range", nodes), ("segment last leaf", 32), ("segment at", 8),
-            ("segment epoch", 4), ("segment generation", 8), ("segment frame before", 32), ("segment before", 32), ("segment origin length", 2),
-            ("segment origin", self.identity.origin.len()), ("segment vkey length", 2), ("segment vkey", self.identity.vkey.len()), ("segment check sum", 4)];
+        let rows = [
+            ("segment magic", 8),
+            ("segment version", 2),
+            ("segment header length", 4),
+            ("segment number", 4),
+            ("segment first frame", 8),
+            ("segment size", 8),
+            ("segment range count", 1),
+            ("segment range", nodes),
+            ("segment last leaf", 32),
+            ("segment at", 8),
+            ("segment epoch", 4),
+            ("segment generation", 8),
+            ("segment frame before", 32),
+            ("segment before", 32),
+            ("segment origin length", 2),
+            ("segment origin", self.identity.origin.len()),
+            ("segment vkey length", 2),
+            ("segment vkey", self.identity.vkey.len()),
+            ("segment check sum", 4),
+        ];
         let mut at = 0;
-        rows.iter().map(|(name, length)| { at += length; (*name, at - length..at) }).collect()
+        rows.iter()
+            .map(|(name, length)| {
+                at += length;
+                (*name, at - length..at)
+            })
+            .collect()
     }
 }

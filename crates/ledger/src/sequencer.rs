@@ -112,7 +112,11 @@ struct Waiting<C> {
     answer: SyncSender<Answer<C>>,
 }
 
-fn run<C>(ledger: &mut Ledger, commands: &Receiver<Command<C>>, sink: &mut dyn FnMut(Vec<Committed<C>>, u64)) -> Result<(), Error> {
+fn run<C>(
+    ledger: &mut Ledger,
+    commands: &Receiver<Command<C>>,
+    sink: &mut dyn FnMut(Vec<Committed<C>>, u64),
+) -> Result<(), Error> {
     let mut held = None;
     loop {
         let command = match held.take() {
@@ -156,7 +160,12 @@ fn run<C>(ledger: &mut Ledger, commands: &Receiver<Command<C>>, sink: &mut dyn F
     }
 }
 
-fn commit<C>(ledger: &mut Ledger, joint: Vec<Item<C>>, waiting: Vec<Waiting<C>>, sink: &mut dyn FnMut(Vec<Committed<C>>, u64)) -> Result<(), Error> {
+fn commit<C>(
+    ledger: &mut Ledger,
+    joint: Vec<Item<C>>,
+    waiting: Vec<Waiting<C>>,
+    sink: &mut dyn FnMut(Vec<Committed<C>>, u64),
+) -> Result<(), Error> {
     match ledger.commit(joint) {
         Ok((outcomes, committed)) => {
             let size = ledger.reader().size();

@@ -27,7 +27,12 @@ impl TreeStore {
     /// The disk refuses.
     pub fn open(folder: &Path) -> Result<TreeStore, Error> {
         let open = |level: usize| {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(folder.join(format!("tree.{level}")))
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(folder.join(format!("tree.{level}")))
         };
         let files = (1..=LEVELS).map(open).collect::<std::io::Result<Vec<File>>>().map_err(io("open", "tree"))?;
         Ok(TreeStore { files })
@@ -38,7 +43,9 @@ impl TreeStore {
     /// # Errors
     /// The disk refuses.
     pub fn count(&self, level: usize) -> Result<u64, Error> {
-        self.files.get(level - 1).map_or(Ok(0), |file| file.metadata().map(|meta| meta.len() / 32).map_err(io("read", "tree")))
+        self.files
+            .get(level - 1)
+            .map_or(Ok(0), |file| file.metadata().map(|meta| meta.len() / 32).map_err(io("read", "tree")))
     }
 
     /// Cuts what lies beyond a trail of this size.
@@ -61,7 +68,9 @@ impl TreeStore {
     /// The disk refuses.
     pub fn put(&self, level: u32, index: u64, hash: &Hash) -> Result<(), Error> {
         match self.files.get((level / 8) as usize - 1) {
-            Some(file) if level.is_multiple_of(8) => file.write_all_at(&hash.0, index * 32).map_err(io("write", "tree")),
+            Some(file) if level.is_multiple_of(8) => {
+                file.write_all_at(&hash.0, index * 32).map_err(io("write", "tree"))
+            }
             _ => Ok(()),
         }
     }
@@ -76,7 +85,16 @@ impl TreeStore {
         let file = self.files.get(place - 1).ok_or(Error::Stopped)?;
         let mut bytes = vec![0; 32 * width];
         file.read_exact_at(&mut bytes, index * width as u64 * 32).map_err(io("read", "tree"))?;
-        Ok(fold(bytes.chunks_exact(32).map(|b| { let mut h = [0; 32]; h.copy_from_slice(b); Hash(h) }).collect()))
+        Ok(fold(
+            bytes
+                .chunks_exact(32)
+                .map(|b| {
+                    let mut h = [0; 32];
+                    h.copy_from_slice(b);
+                    Hash(h)
+                })
+                .collect(),
+        ))
     }
 }
 

@@ -116,7 +116,12 @@ pub struct Progress {
 
 /// A digest of everything a position says.
 fn digest(position: &Position) -> String {
-    let header = SegmentHeader { number: 0, position: position.clone(), before: Hash::default(), identity: crate::segment::Identity { origin: String::new(), vkey: String::new() } };
+    let header = SegmentHeader {
+        number: 0,
+        position: position.clone(),
+        before: Hash::default(),
+        identity: crate::segment::Identity { origin: String::new(), vkey: String::new() },
+    };
     sha256(&header.to_bytes()).hex()
 }
 
@@ -126,7 +131,12 @@ fn digest(position: &Position) -> String {
 ///
 /// # Errors
 /// The journal could not be read at all; anything that does not fit is a [`Finding`], not an error.
-pub fn verify(disk: &dyn Disk, options: &Options<'_>, progress: &Progress, each: &(dyn Fn(u32, &SegmentState) + Sync)) -> Result<Report, Error> {
+pub fn verify(
+    disk: &dyn Disk,
+    options: &Options<'_>,
+    progress: &Progress,
+    each: &(dyn Fn(u32, &SegmentState) + Sync),
+) -> Result<Report, Error> {
     let numbers = match segments(disk) {
         Ok(numbers) => numbers,
         Err(Error::Corrupt { what, why }) => return Ok(hopeless(0, format!("{what}: {why}"))),
@@ -138,26 +148,32 @@ pub fn verify(disk: &dyn Disk, options: &Options<'_>, progress: &Progress, each:
     let results: Mutex<BTreeMap<u32, Result<SegmentState, Finding>>> = Mutex::default();
     let failure: Mutex<Option<Error>> = Mutex::default();
     let next = AtomicU32::new(0);
-    let threads = if options.threads == 0 { std::thread::available_parallelism().map_or(2, usize::from) } else { options.threads };
+    let threads = if options.threads == 0 {
+        std::thread::available_parallelism().map_or(2, usize::from)
+    } else {
+        options.threads
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads.min(numbers.len()) {
-            scope.spawn(|| loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number as usize >= numbers.len() || failure.lock().is_ok_and(|failure| failure.is_some()) {
-                    return;
-                }
-                match segment(disk, number, options, progress) {
-                    Ok(result) => {
-                        if let Ok(state) = &result {
-                            each(number, state);
-                        }
-                        if let Ok(mut results) = results.lock() {
-                            results.insert(number, result);
-                        }
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number as usize >= numbers.len() || failure.lock().is_ok_and(|failure| failure.is_some()) {
+                        return;
                     }
-                    Err(error) => {
-                        if let Ok(mut failure) = failure.lock() {
-                            *failure = Some(error);
+                    match segment(disk, number, options, progress) {
+                        Ok(result) => {
+                            if let Ok(state) = &result {
+                                each(number, state);
+                            }
+                            if let Ok(mut results) = results.lock() {
+                                results.insert(number, result);
+                            }
+                        }
+                        Err(error) => {
+                            if let Ok(mut failure) = failure.lock() {
+                                *failure = Some(error);
+                            }
                         }
                     }
                 }
@@ -172,11 +188,26 @@ pub fn verify(disk: &dyn Disk, options: &Options<'_>, progress: &Progress, each:
 
 fn hopeless(segment: u32, what: String) -> Report {
     let finding = Some(Finding { segment, frame: None, entry: None, what });
-    Report { origin: String::new(), vkey: String::new(), entries: 0, frames: 0, segments: 0, bytes: 0, ended: BTreeMap::new(), signed_size: 0, unsigned_tail: 0, finding }
+    Report {
+        origin: String::new(),
+        vkey: String::new(),
+        entries: 0,
+        frames: 0,
+        segments: 0,
+        bytes: 0,
+        ended: BTreeMap::new(),
+        signed_size: 0,
+        unsigned_tail: 0,
+        finding,
+    }
 }
 
 /// Joins the segments' results in order; the first thing that does not fit wins.
-fn join(disk: &dyn Disk, results: BTreeMap<u32, Result<SegmentState, Finding>>, options: &Options<'_>) -> Result<Report, Error> {
+fn join(
+    disk: &dyn Disk,
+    results: BTreeMap<u32, Result<SegmentState, Finding>>,
+    options: &Options<'_>,
+) -> Result<Report, Error> {
     let mut report = Report { finding: None, ..hopeless(0, String::new()) };
     let mut expected: Option<(String, String)> = None;
     for (number, result) in &results {
@@ -200,7 +231,8 @@ fn join(disk: &dyn Disk, results: BTreeMap<u32, Result<SegmentState, Finding>>, 
             report.finding = finding("it is signed by another key than the trail began with");
             break;
         }
-        if expected.as_ref().is_some_and(|(end, chain)| *end != state.header || *chain != header_before(disk, *number)) {
+        if expected.as_ref().is_some_and(|(end, chain)| *end != state.header || *chain != header_before(disk, *number))
+        {
             report.finding = finding("it does not follow the segment before");
             break;
         }
@@ -226,9 +258,13 @@ fn header_before(disk: &dyn Disk, number: u32) -> String {
 /// The journal must reach the high-water mark and have the frame it names.
 fn against_mark(disk: &dyn Disk, report: &Report, options: &Options<'_>) -> Result<Option<Finding>, Error> {
     let Some(mark) = options.mark else { return Ok(None) };
-    let finding = |frame, what: String| Some(Finding { segment: report.segments.saturating_sub(1), frame, entry: None, what });
+    let finding =
+        |frame, what: String| Some(Finding { segment: report.segments.saturating_sub(1), frame, entry: None, what });
     if mark.size > report.entries || mark.frame >= report.frames {
-        let what = format!("the trail ends here, and {} signed entries after it are missing", mark.size.saturating_sub(report.entries));
+        let what = format!(
+            "the trail ends here, and {} signed entries after it are missing",
+            mark.size.saturating_sub(report.entries)
+        );
         return Ok(finding(Some(report.frames), what));
     }
     let mut segment = report.segments;
@@ -248,7 +284,12 @@ fn against_mark(disk: &dyn Disk, report: &Report, options: &Options<'_>) -> Resu
 }
 
 /// Checks one segment from the state that its header names.
-fn segment(disk: &dyn Disk, number: u32, options: &Options<'_>, progress: &Progress) -> Result<Result<SegmentState, Finding>, Error> {
+fn segment(
+    disk: &dyn Disk,
+    number: u32,
+    options: &Options<'_>,
+    progress: &Progress,
+) -> Result<Result<SegmentState, Finding>, Error> {
     let name = file_name(number);
     let what = format!("segment {number}");
     let length = disk.length(&name).map_err(io("read", &what))?;
@@ -320,7 +361,12 @@ fn wrong(entry: Option<u64>, what: impl Into<String>) -> Wrong {
 }
 
 /// Checks the frame at the start of `bytes` against the position and moves it; gives the frame's length.
-fn frame(bytes: &[u8], position: &mut Position, keys: &[VerifierKey], state: &mut SegmentState) -> Result<usize, Wrong> {
+fn frame(
+    bytes: &[u8],
+    position: &mut Position,
+    keys: &[VerifierKey],
+    state: &mut SegmentState,
+) -> Result<usize, Wrong> {
     let frame = Frame::parse(bytes).map_err(|why| match why {
         Broken::Newer(version) => Wrong::Newer(version),
         other => wrong(None, other.to_string()),
@@ -417,10 +463,10 @@ fn check_tables(frame: &Frame<'_>, entries: &EntrySection<'_>, bodies: &[Bodies<
         return Err(wrong(None, "its leaf section has another length than its entries need"));
     }
     for section in frame.sections.iter().skip(2) {
-        if let SectionKind::Bodies { class, .. } = section.row.kind {
-            if usize::from(class) >= entries.classes.len() {
-                return Err(wrong(None, "a body section names no class"));
-            }
+        if let SectionKind::Bodies { class, .. } = section.row.kind
+            && usize::from(class) >= entries.classes.len()
+        {
+            return Err(wrong(None, "a body section names no class"));
         }
     }
     if bodies.is_empty() {

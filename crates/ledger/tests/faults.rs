@@ -67,14 +67,18 @@ fn every_call_fails_in_every_way_and_nothing_answered_is_lost() {
                 Err((more, error)) => {
                     answered.extend(more);
                     assert_eq!(error.kind(), Kind::Retry);
-                    assert!(matches!(write(&mut ledger, 200..201, 1), Err((_, Error::Stopped))), "a failed journal takes nothing more");
+                    assert!(
+                        matches!(write(&mut ledger, 200..201, 1), Err((_, Error::Stopped))),
+                        "a failed journal takes nothing more"
+                    );
                     broke += 1;
                 }
             }
             drop(ledger);
             tried += 1;
             for (round, after) in [disk.copy(), disk.power_cut(call), disk.power_cut(call + 1000)].iter().enumerate() {
-                let mut ledger = open(after, folder.path()).unwrap_or_else(|error| panic!("{fault:?} {call} {round}: {error}"));
+                let mut ledger =
+                    open(after, folder.path()).unwrap_or_else(|error| panic!("{fault:?} {call} {round}: {error}"));
                 check(&ledger, &answered);
                 let again = write(&mut ledger, 0..210, 30).map_err(|(_, e)| e).expect("it goes on");
                 check(&ledger, &again);
@@ -94,7 +98,8 @@ fn a_full_disk_loses_nothing_answered() {
         create(&disk);
         let mut ledger = open(&disk, folder.path()).expect("it opens");
         let mut answered = write(&mut ledger, 0..20, 5).map_err(|(_, e)| e).expect("written");
-        let used: usize = ledger::disk::Disk::list(disk.as_ref()).expect("names").iter().map(|name| disk.get(name).len()).sum();
+        let used: usize =
+            ledger::disk::Disk::list(disk.as_ref()).expect("names").iter().map(|name| disk.get(name).len()).sum();
         disk.full_at(Some(used + room));
         if let Err((more, error)) = write(&mut ledger, 20..60, 3) {
             answered.extend(more);

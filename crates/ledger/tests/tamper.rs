@@ -17,15 +17,68 @@ use support::{SimDisk, create, mac, open, signer, write};
 /// Every field that a journal has. A field of the layout that is not here fails the test, and so does one here that no
 /// layout has.
 const STRATA: [&str; 62] = [
-    "segment magic", "segment version", "segment header length", "segment number", "segment first frame", "segment size",
-    "segment range count", "segment range", "segment last leaf", "segment at", "segment epoch", "segment generation",
-    "segment frame before", "segment before", "segment origin length", "segment origin", "segment vkey length", "segment vkey",
-    "segment check sum", "magic", "version", "header length", "number", "first index", "count", "at", "writer", "epoch",
-    "generation", "frame before", "size", "root", "checkpoint length", "checkpoint", "section count", "section kind",
-    "section class", "section period", "section digest", "header check sum", "section form", "section length", "entry table",
-    "entry at", "entry kind", "entry class", "entry flags", "entry section", "entry id", "entry who", "entry facts",
-    "entry personal", "leaf hashes", "body count", "body ends", "sealed records", "section check sum", "ended by", "ended digests",
-    "frame removed", "segment removed", "tail cut",
+    "segment magic",
+    "segment version",
+    "segment header length",
+    "segment number",
+    "segment first frame",
+    "segment size",
+    "segment range count",
+    "segment range",
+    "segment last leaf",
+    "segment at",
+    "segment epoch",
+    "segment generation",
+    "segment frame before",
+    "segment before",
+    "segment origin length",
+    "segment origin",
+    "segment vkey length",
+    "segment vkey",
+    "segment check sum",
+    "magic",
+    "version",
+    "header length",
+    "number",
+    "first index",
+    "count",
+    "at",
+    "writer",
+    "epoch",
+    "generation",
+    "frame before",
+    "size",
+    "root",
+    "checkpoint length",
+    "checkpoint",
+    "section count",
+    "section kind",
+    "section class",
+    "section period",
+    "section digest",
+    "header check sum",
+    "section form",
+    "section length",
+    "entry table",
+    "entry at",
+    "entry kind",
+    "entry class",
+    "entry flags",
+    "entry section",
+    "entry id",
+    "entry who",
+    "entry facts",
+    "entry personal",
+    "leaf hashes",
+    "body count",
+    "body ends",
+    "sealed records",
+    "section check sum",
+    "ended by",
+    "ended digests",
+    "frame removed",
+    "segment removed",
+    "tail cut",
 ];
 /// Only journals with ended periods have these; the object is written by a later part, its format is fixed now.
 const NOT_IN_THIS_TRAIL: [&str; 2] = ["ended by", "ended digests"];
@@ -80,7 +133,10 @@ fn fields(trail: &Trail) -> BTreeMap<&'static str, Vec<(String, std::ops::Range<
         }
         assert_eq!(covered, bytes.len(), "every byte belongs to a field");
     }
-    all.retain(|_, places| { places.retain(|(_, range)| !range.is_empty()); !places.is_empty() });
+    all.retain(|_, places| {
+        places.retain(|(_, range)| !range.is_empty());
+        !places.is_empty()
+    });
     all
 }
 
@@ -104,7 +160,9 @@ fn every_altered_field_is_found_and_named() {
             match round % 4 {
                 0 => bytes[at] ^= 1 << (dice[4] % 8),
                 1 => bytes.insert(at, dice[4]),
-                2 => { bytes.remove(at); }
+                2 => {
+                    bytes.remove(at);
+                }
                 _ => {
                     let other = (at + 1 + number(4)) % bytes.len();
                     if bytes[at] == bytes[other] { bytes[at] ^= 0x80 } else { bytes.swap(at, other) }
@@ -117,7 +175,8 @@ fn every_altered_field_is_found_and_named() {
             let options = verify::Options { mark: Some(&trail.mark), threads: 1, ..Default::default() };
             match verify::verify(disk.as_ref(), &options, &Default::default(), &|_, _| {}) {
                 Ok(report) => {
-                    let finding = report.finding.unwrap_or_else(|| panic!("{field} in {name} at {at}, round {round}: not found"));
+                    let finding =
+                        report.finding.unwrap_or_else(|| panic!("{field} in {name} at {at}, round {round}: not found"));
                     assert!(finding.segment as usize <= trail.names.len());
                 }
                 // A version byte that says "newer" cannot be judged: exit 2, never 0.

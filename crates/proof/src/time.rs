@@ -60,7 +60,8 @@ impl UnixMillis {
     /// Anything else, a time without an offset, or an instant before 1970 or after 9999.
     pub fn parse(text: &[u8]) -> Result<UnixMillis, Error> {
         const WHAT: &str = "time";
-        let bad = || Error::Malformed { what: WHAT, why: "not RFC 3339 with an offset (2026-02-10T09:00:00.000+02:00)" };
+        let bad =
+            || Error::Malformed { what: WHAT, why: "not RFC 3339 with an offset (2026-02-10T09:00:00.000+02:00)" };
         if text.len() < 20 || text.len() > 40 {
             return Err(bad());
         }
@@ -175,8 +176,18 @@ mod tests {
         }
         let offset = UnixMillis::parse(b"2026-02-10T09:00:00.000+02:00").expect("an offset");
         assert_eq!(offset.rfc3339(), "2026-02-10T07:00:00.000Z");
-        assert_eq!(UnixMillis::parse(b"2016-12-31T23:59:60Z").expect("a leap second").rfc3339(), "2016-12-31T23:59:59.999Z");
-        for bad in ["1969-12-31T23:59:59.999Z", "2026-02-30T00:00:00Z", "2026-02-10T09:00:00", "2026-02-10T24:00:00Z", "2026-02-10T09:00:00.Z", "1970-01-01T00:00:00+00:01"] {
+        assert_eq!(
+            UnixMillis::parse(b"2016-12-31T23:59:60Z").expect("a leap second").rfc3339(),
+            "2016-12-31T23:59:59.999Z"
+        );
+        for bad in [
+            "1969-12-31T23:59:59.999Z",
+            "2026-02-30T00:00:00Z",
+            "2026-02-10T09:00:00",
+            "2026-02-10T24:00:00Z",
+            "2026-02-10T09:00:00.Z",
+            "1970-01-01T00:00:00+00:01",
+        ] {
             assert!(UnixMillis::parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -6,7 +6,9 @@ use proof::hash::{Hash, leaf, sha256};
 use proof::note::{Note, NoteSigner, TYPE_COSIGNATURE, TYPE_ED25519, VerifierKey};
 use proof::tile::{TilePath, full_tiles, partial_width};
 use proof::tlog_proof::TlogProof;
-use proof::tree::{CompactRange, Leaves, consistency_proof, inclusion_proof, range_root, verify_consistency, verify_inclusion};
+use proof::tree::{
+    CompactRange, Leaves, consistency_proof, inclusion_proof, range_root, verify_consistency, verify_inclusion,
+};
 use proof::{bundle, cosignature};
 
 const CHECKPOINT: &str = "audit.example/log1\n5\ny4g1HNCsQNV56g854ZlHzZam4PnTcAzzSKSWQq7kS0U=\n\n\
@@ -36,12 +38,18 @@ fn specification_note_verifies() {
 
 #[test]
 fn go_test_key_signs_the_same_bytes() {
-    let signer = NoteSigner::new("PeterNeumann", TYPE_ED25519,
-        &from_hex(b"810a1402d5146c8d84f2443330f54080ebf98ee17d9c74f6252fc5d5c7283173").expect("hex")).expect("a key");
+    let signer = NoteSigner::new(
+        "PeterNeumann",
+        TYPE_ED25519,
+        &from_hex(b"810a1402d5146c8d84f2443330f54080ebf98ee17d9c74f6252fc5d5c7283173").expect("hex"),
+    )
+    .expect("a key");
     assert_eq!(signer.verifier().to_string(), "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW");
     let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
-    assert_eq!(signer.sign_line(text),
-        "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n");
+    assert_eq!(
+        signer.sign_line(text),
+        "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+    );
 }
 
 #[test]
@@ -49,7 +57,10 @@ fn own_keys_and_checkpoint_come_out_byte_for_byte() {
     let log = NoteSigner::new("audit.example/log1", TYPE_ED25519, &seed(0)).expect("a key");
     assert_eq!(log.verifier().to_string(), LOG_VKEY);
     let as_witness = NoteSigner::new("audit.example/log1", TYPE_COSIGNATURE, &seed(0)).expect("a key");
-    assert_eq!(as_witness.verifier().to_string(), "audit.example/log1+e493feb1+BAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4");
+    assert_eq!(
+        as_witness.verifier().to_string(),
+        "audit.example/log1+e493feb1+BAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+    );
     let witness = NoteSigner::new("witness.example/w1", TYPE_COSIGNATURE, &seed(0x20)).expect("a key");
     assert_eq!(witness.verifier().to_string(), WITNESS_VKEY);
     let Ok(root) = range_root(&leaves(), 0, 5);
@@ -57,7 +68,10 @@ fn own_keys_and_checkpoint_come_out_byte_for_byte() {
     let signed = checkpoint.sign(&log) + &cosignature::cosign(&witness, &checkpoint.text(), 1_700_000_000);
     assert_eq!(signed, CHECKPOINT);
     let note = Note::parse(CHECKPOINT.as_bytes()).expect("it parses");
-    assert_eq!(cosignature::verify(&note, &[vkey(WITNESS_VKEY)]), Ok(vec![("witness.example/w1".to_owned(), 1_700_000_000)]));
+    assert_eq!(
+        cosignature::verify(&note, &[vkey(WITNESS_VKEY)]),
+        Ok(vec![("witness.example/w1".to_owned(), 1_700_000_000)])
+    );
     assert_eq!(Checkpoint::open(CHECKPOINT.as_bytes(), &[vkey(LOG_VKEY)]), Ok(checkpoint));
     assert!(Checkpoint::open(CHECKPOINT.as_bytes(), &[vkey(WITNESS_VKEY)]).is_err());
 }
@@ -93,12 +107,20 @@ fn roots_and_leaves() {
 #[test]
 fn published_proof_paths() {
     let short = |path: Vec<Hash>| path.iter().map(|hash| hex(&hash.0[..4])).collect::<Vec<_>>();
-    for (index, expected) in [(0, vec!["6e340b9c", "839a554f", "bf36e59f"]), (2, vec!["5c7117fb", "e5c500d4", "bf36e59f"]), (4, vec!["08764e10"])] {
+    for (index, expected) in [
+        (0, vec!["6e340b9c", "839a554f", "bf36e59f"]),
+        (2, vec!["5c7117fb", "e5c500d4", "bf36e59f"]),
+        (4, vec!["08764e10"]),
+    ] {
         let Ok(path) = inclusion_proof(&leaves(), index, 5);
         assert_eq!(short(path), expected);
     }
-    for (old, expected) in [(1, vec!["6e340b9c", "839a554f", "bf36e59f"]), (2, vec!["839a554f", "bf36e59f"]),
-        (3, vec!["4c79d0d6", "5c7117fb", "e5c500d4", "bf36e59f"]), (4, vec!["bf36e59f"])] {
+    for (old, expected) in [
+        (1, vec!["6e340b9c", "839a554f", "bf36e59f"]),
+        (2, vec!["839a554f", "bf36e59f"]),
+        (3, vec!["4c79d0d6", "5c7117fb", "e5c500d4", "bf36e59f"]),
+        (4, vec!["bf36e59f"]),
+    ] {
         let Ok(path) = consistency_proof(&leaves(), old, 5);
         assert_eq!(short(path), expected);
     }
@@ -116,7 +138,12 @@ fn tlog_proof_file_byte_for_byte() {
     assert!(proof.verify(&leaves().0[3], &[vkey(LOG_VKEY)]).is_err());
     let extra = TlogProof { extra: Some(b"opening".to_vec()), ..proof };
     assert_eq!(TlogProof::parse(extra.to_text().as_bytes()), Ok(extra));
-    for bad in [text.replace("index 2", "index 02"), text.replace("@v1", "@v2"), text.replace("\n\n", "\n"), text.replace("index 2\n", "")] {
+    for bad in [
+        text.replace("index 2", "index 02"),
+        text.replace("@v1", "@v2"),
+        text.replace("\n\n", "\n"),
+        text.replace("index 2\n", ""),
+    ] {
         assert!(TlogProof::parse(bad.as_bytes()).is_err());
     }
 }
@@ -139,22 +166,53 @@ fn bundle_and_tile_bytes() {
 
 #[test]
 fn tile_paths() {
-    for (index, path) in [(0, "000"), (5, "005"), (999, "999"), (1000, "x001/000"), (1_234_067, "x001/x234/067"),
-        (1_000_000, "x001/x000/000"), (1_000_000_000, "x001/x000/x000/000")] {
+    for (index, path) in [
+        (0, "000"),
+        (5, "005"),
+        (999, "999"),
+        (1000, "x001/000"),
+        (1_234_067, "x001/x234/067"),
+        (1_000_000, "x001/x000/000"),
+        (1_000_000_000, "x001/x000/x000/000"),
+    ] {
         let tile = TilePath::Hashes { level: 0, index, width: None };
         assert_eq!(tile.to_string(), format!("tile/0/{path}"));
         assert_eq!(TilePath::parse(&tile.to_string()), Ok(tile));
         let entries = TilePath::Entries { index, width: Some(5) };
         assert_eq!(TilePath::parse(&format!("tile/entries/{path}.p/5")), Ok(entries));
     }
-    for bad in ["tile/0/x000/005", "tile/0/1000", "tile/0/001/000", "tile/0/000.p/0", "tile/0/000.p/256", "tile/64/000",
-        "tile/00/000", "tile/0/00", "tile/0/x001/x000", "tile/-1/000", "tile/0/000.p/05", "tile/0/", "tile//000", "x",
-        "tile/0/x018/x446/x744/x073/x709/x551/616"] {
+    for bad in [
+        "tile/0/x000/005",
+        "tile/0/1000",
+        "tile/0/001/000",
+        "tile/0/000.p/0",
+        "tile/0/000.p/256",
+        "tile/64/000",
+        "tile/00/000",
+        "tile/0/00",
+        "tile/0/x001/x000",
+        "tile/-1/000",
+        "tile/0/000.p/05",
+        "tile/0/",
+        "tile//000",
+        "x",
+        "tile/0/x018/x446/x744/x073/x709/x551/616",
+    ] {
         assert!(TilePath::parse(bad).is_err(), "{bad}");
     }
-    for (size, level, full, partial) in [(255, 0, 0, 255), (256, 0, 1, 0), (256, 1, 0, 1), (257, 0, 1, 1), (65_536, 1, 1, 0),
-        (65_536, 2, 0, 1), (70_000, 0, 273, 112), (70_000, 1, 1, 17), (1_000_000_000, 1, 15_258, 202),
-        (1_000_000_000, 3, 0, 59), (u64::MAX, 63, 0, 0)] {
+    for (size, level, full, partial) in [
+        (255, 0, 0, 255),
+        (256, 0, 1, 0),
+        (256, 1, 0, 1),
+        (257, 0, 1, 1),
+        (65_536, 1, 1, 0),
+        (65_536, 2, 0, 1),
+        (70_000, 0, 273, 112),
+        (70_000, 1, 1, 17),
+        (1_000_000_000, 1, 15_258, 202),
+        (1_000_000_000, 3, 0, 59),
+        (u64::MAX, 63, 0, 0),
+    ] {
         assert_eq!((full_tiles(level, size), u64::from(partial_width(level, size))), (full, partial), "{size} {level}");
     }
 }
@@ -163,9 +221,19 @@ fn tile_paths() {
 fn malformed_notes_are_refused() {
     let key = vkey(LOG_VKEY);
     let good = CHECKPOINT;
-    for bad in [good.replace("\n\n", "\n"), good.trim_end().to_owned(), good.replace('\u{2014}', "-"), good.replace("log1 ZA", "log1  ZA"),
-        good.replace("audit.example/log1 Z", "audit+example Z"), good.replace("AE=\n", "AE\n"), good.replace("5\ny4", "5\r\ny4"),
-        format!("{good}\u{2014} x AA==\n"), format!("{good}junk\n"), String::new(), "\n\n".to_owned()] {
+    for bad in [
+        good.replace("\n\n", "\n"),
+        good.trim_end().to_owned(),
+        good.replace('\u{2014}', "-"),
+        good.replace("log1 ZA", "log1  ZA"),
+        good.replace("audit.example/log1 Z", "audit+example Z"),
+        good.replace("AE=\n", "AE\n"),
+        good.replace("5\ny4", "5\r\ny4"),
+        format!("{good}\u{2014} x AA==\n"),
+        format!("{good}junk\n"),
+        String::new(),
+        "\n\n".to_owned(),
+    ] {
         assert!(Note::parse(bad.as_bytes()).is_err(), "{bad:?}");
     }
     // A known key's bad signature rejects the note even beside a good one.

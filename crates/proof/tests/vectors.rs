@@ -49,7 +49,8 @@ fn check(folder: &str, verify: impl Fn(&Value) -> bool) -> (usize, usize) {
 #[test]
 fn inclusion_vectors() {
     let (good, bad) = check("merkle/inclusion", |case| {
-        let (Some(root), Some(leaf), Some(path)) = (hash(&case["root"]), hash(&case["leafHash"]), path(&case["proof"])) else {
+        let (Some(root), Some(leaf), Some(path)) = (hash(&case["root"]), hash(&case["leafHash"]), path(&case["proof"]))
+        else {
             return false;
         };
         let number = |name: &str| case[name].as_u64().expect("a number");
@@ -77,10 +78,12 @@ fn consistency_vectors() {
 
 #[test]
 fn published_log_verifies_at_every_size() {
-    let key = VerifierKey::parse("example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx").expect("a key");
+    let key = VerifierKey::parse("example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx")
+        .expect("a key");
     let read = |name: String| std::fs::read(testdata("tlog-tiles").join(name)).expect("readable");
     for size in 0..=15u64 {
-        let checkpoint = Checkpoint::open(&read(format!("checkpoint.{size}")), std::slice::from_ref(&key)).expect("signed");
+        let checkpoint =
+            Checkpoint::open(&read(format!("checkpoint.{size}")), std::slice::from_ref(&key)).expect("signed");
         assert_eq!(checkpoint.size, size);
         let mut range = CompactRange::new();
         let partial = |folder: &str| testdata("tlog-tiles").join(format!("tile/{folder}/000.p/{size}"));

@@ -127,7 +127,13 @@ impl Guard {
     }
 
     /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.
-    fn grant(&self, purpose: &Purpose, candidates: &[Candidate], filters: Value, words: &[String]) -> Result<u64, Error> {
+    fn grant(
+        &self,
+        purpose: &Purpose,
+        candidates: &[Candidate],
+        filters: Value,
+        words: &[String],
+    ) -> Result<u64, Error> {
         let mut persons: BTreeMap<u64, u64> = BTreeMap::new();
         for owner in candidates.iter().filter_map(|candidate| candidate.owner) {
             *persons.entry(owner).or_default() += 1;
@@ -139,7 +145,10 @@ impl Guard {
             pairs.extend_from_slice(&candidate.stored.index.to_be_bytes());
             pairs.extend_from_slice(&entry.facts.0);
         }
-        let digests: Vec<String> = words.iter().map(|word| proof::encoding::hex(&self.digest.short(&[b"candor/v1/word\n", word.as_bytes()]))).collect();
+        let digests: Vec<String> = words
+            .iter()
+            .map(|word| proof::encoding::hex(&self.digest.short(&[b"candor/v1/word\n", word.as_bytes()])))
+            .collect();
         let mut access = json!({
             "actor": purpose.actor, "purpose": purpose.purpose, "command": purpose.command, "filters": filters,
             "word_digests": digests, "results": candidates.len(), "persons": persons.len(),
@@ -149,7 +158,10 @@ impl Guard {
         if let Some(reason) = &purpose.justification {
             access["justification"] = json!(reason);
         }
-        let recorded = self.recorder.record(vec![OwnRecord { kind: "ACCESS", fields: access, subject: None }]).map_err(Error::NotRecorded)?;
+        let recorded = self
+            .recorder
+            .record(vec![OwnRecord { kind: "ACCESS", fields: access, subject: None }])
+            .map_err(Error::NotRecorded)?;
         decision?;
         let index = recorded.first().copied().unwrap_or_default();
         let seen: Vec<OwnRecord> = persons
@@ -178,7 +190,8 @@ impl Guard {
     }
 
     fn open(&self, candidate: &Candidate) -> Result<(Shown, open::Opened), Error> {
-        let keys = open::keys(&candidate.stored, candidate.owner, &mut *self.store.lock().map_err(|_| Error::Poisoned)?)?;
+        let keys =
+            open::keys(&candidate.stored, candidate.owner, &mut *self.store.lock().map_err(|_| Error::Poisoned)?)?;
         let opened = open::open(&candidate.stored, &keys, &self.catalogue)?;
         Ok((show(&candidate.stored, &opened, &self.catalogue)?, opened))
     }
@@ -197,7 +210,11 @@ impl Guard {
         let wide = Query { limit: wanted * 2, ..query.clone() };
         self.views.search(&wide, |index| match self.candidate(index) {
             Ok(candidate) => {
-                let own = candidate.stored.entry().map(|entry| entry.kind == "ACCESS" || entry.kind == "SUBJECT_SEEN").unwrap_or(false);
+                let own = candidate
+                    .stored
+                    .entry()
+                    .map(|entry| entry.kind == "ACCESS" || entry.kind == "SUBJECT_SEEN")
+                    .unwrap_or(false);
                 if !own || asked_for("ACCESS") || asked_for("SUBJECT_SEEN") {
                     candidates.push(candidate);
                 }
@@ -258,7 +275,10 @@ impl Guard {
             Of::Person(kind, _) => json!({"history": format!("{kind:?}").to_lowercase()}),
         };
         let access = self.grant(purpose, &candidates, filters, &[])?;
-        let shown = candidates.iter().map(|candidate| self.open(candidate).map(|(line, _)| line)).collect::<Result<Vec<_>, _>>()?;
+        let shown = candidates
+            .iter()
+            .map(|candidate| self.open(candidate).map(|(line, _)| line))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Granted { value: shown, access })
     }
 

@@ -41,7 +41,11 @@ pub struct Shown {
 }
 
 /// Puts opened fields back under their names.
-pub(crate) fn show(stored: &ledger::reader::StoredEntry, opened: &Opened, catalogue: &Catalogue) -> Result<Shown, ledger::error::Error> {
+pub(crate) fn show(
+    stored: &ledger::reader::StoredEntry,
+    opened: &Opened,
+    catalogue: &Catalogue,
+) -> Result<Shown, ledger::error::Error> {
     let entry = stored.entry()?;
     let kind = opened.kind.map(|id| catalogue.kind(id));
     let mut record = Map::new();
@@ -77,7 +81,8 @@ fn put(record: &mut Map<String, Value>, kind: Option<&Kind>, field: &Field<'_>) 
         return;
     }
     let value = serde_json::from_slice(field.value).unwrap_or(Value::Null);
-    let pointer = kind.and_then(|kind| kind.pointer(field.number)).map_or_else(|| format!("/{}", field.number), str::to_owned);
+    let pointer =
+        kind.and_then(|kind| kind.pointer(field.number)).map_or_else(|| format!("/{}", field.number), str::to_owned);
     let mut names = pointer.split('/').skip(1).peekable();
     let mut place = record;
     while let Some(name) = names.next() {

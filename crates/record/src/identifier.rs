@@ -70,7 +70,10 @@ mod tests {
         let same = |kind, one: &str, other: &str| assert_eq!(normalise(kind, one), normalise(kind, other));
         same(IdentifierType::Address, "Thabo.4@MAIL.example", "Thabo.4@mail.example.");
         same(IdentifierType::Address, "Thabo <t@mail.example>", "t@mail.example");
-        assert_ne!(normalise(IdentifierType::Address, "T@mail.example"), normalise(IdentifierType::Address, "t@mail.example"));
+        assert_ne!(
+            normalise(IdentifierType::Address, "T@mail.example"),
+            normalise(IdentifierType::Address, "t@mail.example")
+        );
         same(IdentifierType::Phone, "082 555 0100", "+27825550100");
         same(IdentifierType::Phone, "0027 82 555 0100", "+27 (82) 555-0100");
         assert_eq!(normalise(IdentifierType::Phone, "ext 12"), "ext 12");

@@ -341,8 +341,21 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused_at_its_byte() {
         let mut tape = Tape::default();
-        for (line, at) in [("", 0), ("{", 1), ("{\"a\":1,}", 7), ("{\"a\":01}", 6), ("{\"a\" 1}", 5), ("[1] x", 4), ("\"\\ud800\"", 1), ("\"\\udc00\"", 1),
-            ("\"\\u0000\"", 1), ("\"a\nb\"", 2), ("{\"a\":.5}", 5), ("tru", 0), ("\"", 1)] {
+        for (line, at) in [
+            ("", 0),
+            ("{", 1),
+            ("{\"a\":1,}", 7),
+            ("{\"a\":01}", 6),
+            ("{\"a\" 1}", 5),
+            ("[1] x", 4),
+            ("\"\\ud800\"", 1),
+            ("\"\\udc00\"", 1),
+            ("\"\\u0000\"", 1),
+            ("\"a\nb\"", 2),
+            ("{\"a\":.5}", 5),
+            ("tru", 0),
+            ("\"", 1),
+        ] {
             match tape.read(line) {
                 Err(Refusal::NotJson { at: found, .. }) => assert_eq!(found, at, "{line}"),
                 other => panic!("{line}: {other:?}"),

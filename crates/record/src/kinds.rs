@@ -11,15 +11,57 @@ macro_rules! shipped {
 
 /// The schemas in the binary. A schema never changes once published: a change is a new version beside it.
 const SHIPPED: &[&str] = shipped![
-    "NOTIF_CREATED", "NOTIF_ROUTED", "EMAIL_SEND_ATTEMPT", "EMAIL_SENT", "EMAIL_DELIVERY_STATUS", "ACTION_TOKEN_ISSUED",
-    "ACTION_LINK_CLICKED", "ACTION_AUTH_SUCCESS", "ACTION_AUTH_FAIL", "APPROVAL_DECISION_APPROVED",
-    "APPROVAL_DECISION_REJECTED", "TOKEN_EXPIRED", "TOKEN_REPLAY_BLOCKED", "NOTIF_FAILED", "EMAIL_DELIVERED",
-    "EMAIL_OPENED", "EMAIL_CLICKED", "EMAIL_BOUNCED", "EMAIL_FAILED", "EMAIL_RECEIVED", "EMAIL_COMPLAINED",
-    "EMAIL_UNSUBSCRIBED", "TEMPLATE_CREATED", "TEMPLATE_CHANGED", "TEMPLATE_APPROVED", "TEMPLATE_REJECTED",
-    "TEMPLATE_REVIEWED", "TRAIL_OPENED", "KIND_DEFINED", "WRITER_STARTED", "HEARTBEAT", "CLOCK_CORRECTED",
-    "CLOCK_UNSYNCED", "CONFIG_CHANGED", "SOURCE_CHANGED", "VERIFICATION_RUN", "KEYS_REWRAPPED", "LOG_KEY_CHANGED",
-    "VIEW_REBUILT", "BACKUP_MADE", "BACKUP_EXPIRED", "PERIOD_ENDED", "HOLD_PLACED", "HOLD_RELEASED", "SUBJECT_ERASED",
-    "ERASURE_COMPLETED", "SUBJECT_LINKED", "SUBJECT_UNLINKED", "ACCESS", "SUBJECT_SEEN", "INPUT_REFUSED",
+    "NOTIF_CREATED",
+    "NOTIF_ROUTED",
+    "EMAIL_SEND_ATTEMPT",
+    "EMAIL_SENT",
+    "EMAIL_DELIVERY_STATUS",
+    "ACTION_TOKEN_ISSUED",
+    "ACTION_LINK_CLICKED",
+    "ACTION_AUTH_SUCCESS",
+    "ACTION_AUTH_FAIL",
+    "APPROVAL_DECISION_APPROVED",
+    "APPROVAL_DECISION_REJECTED",
+    "TOKEN_EXPIRED",
+    "TOKEN_REPLAY_BLOCKED",
+    "NOTIF_FAILED",
+    "EMAIL_DELIVERED",
+    "EMAIL_OPENED",
+    "EMAIL_CLICKED",
+    "EMAIL_BOUNCED",
+    "EMAIL_FAILED",
+    "EMAIL_RECEIVED",
+    "EMAIL_COMPLAINED",
+    "EMAIL_UNSUBSCRIBED",
+    "TEMPLATE_CREATED",
+    "TEMPLATE_CHANGED",
+    "TEMPLATE_APPROVED",
+    "TEMPLATE_REJECTED",
+    "TEMPLATE_REVIEWED",
+    "TRAIL_OPENED",
+    "KIND_DEFINED",
+    "WRITER_STARTED",
+    "HEARTBEAT",
+    "CLOCK_CORRECTED",
+    "CLOCK_UNSYNCED",
+    "CONFIG_CHANGED",
+    "SOURCE_CHANGED",
+    "VERIFICATION_RUN",
+    "KEYS_REWRAPPED",
+    "LOG_KEY_CHANGED",
+    "VIEW_REBUILT",
+    "BACKUP_MADE",
+    "BACKUP_EXPIRED",
+    "PERIOD_ENDED",
+    "HOLD_PLACED",
+    "HOLD_RELEASED",
+    "SUBJECT_ERASED",
+    "ERASURE_COMPLETED",
+    "SUBJECT_LINKED",
+    "SUBJECT_UNLINKED",
+    "ACCESS",
+    "SUBJECT_SEEN",
+    "INPUT_REFUSED",
     "INPUT_CONFLICT",
 ];
 
@@ -163,7 +205,9 @@ mod tests {
         let mut catalogue = Catalogue::shipped().expect("shipped");
         catalogue.add(&schema("")).expect("the plain one is fine");
         assert!(catalogue.add(&schema("")).is_err(), "the same version twice");
-        for extra in [r#","format":"email""#, r#","$ref":"x""#, r#","pattern":"a""#, r#","x-names":"address""#, r#","oneOf":[]"#] {
+        for extra in
+            [r#","format":"email""#, r#","$ref":"x""#, r#","pattern":"a""#, r#","x-names":"address""#, r#","oneOf":[]"#]
+        {
             let error = Catalogue::shipped().expect("shipped").add(&schema(extra)).expect_err(extra);
             assert!(error.at.starts_with("/properties/a/"), "{error}");
         }

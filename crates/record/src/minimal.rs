@@ -188,7 +188,13 @@ impl Reader {
     ///
     /// # Errors
     /// Why the record is refused; the sentence has no content of the record in it.
-    pub fn read(&mut self, line: &[u8], catalogue: &Catalogue, detector: &Detector, context: &Context<'_>) -> Result<Minimal, Refusal> {
+    pub fn read(
+        &mut self,
+        line: &[u8],
+        catalogue: &Catalogue,
+        detector: &Detector,
+        context: &Context<'_>,
+    ) -> Result<Minimal, Refusal> {
         if line.len() > RECORD_BYTES_MAX {
             return Err(Refusal::TooLarge { got: line.len(), limit: RECORD_BYTES_MAX });
         }
@@ -235,14 +241,30 @@ impl Reader {
         Err(Refusal::Missing { path: Path("/event_type".into()) })
     }
 
-    fn finish(&mut self, id: KindId, kind: &Kind, arena: Vec<u8>, mut spans: Vec<Span>, context: &Context<'_>) -> Result<Minimal, Refusal> {
+    fn finish(
+        &mut self,
+        id: KindId,
+        kind: &Kind,
+        arena: Vec<u8>,
+        mut spans: Vec<Span>,
+        context: &Context<'_>,
+    ) -> Result<Minimal, Refusal> {
         spans.sort_unstable_by_key(|span| span.number);
-        let (personal, facts): (Vec<Span>, Vec<Span>) = spans.into_iter().partition(|span| span.class == FieldClass::Personal);
-        let mut minimal = Minimal { kind: id, class: kind.class, timestamp: UnixMillis(0), identifiers: Vec::new(), arena, facts, personal };
-        if let Some((class, any)) = &kind.class_with {
-            if minimal.facts.iter().chain(&minimal.personal).any(|span| any.contains(&span.number)) {
-                minimal.class = *class;
-            }
+        let (personal, facts): (Vec<Span>, Vec<Span>) =
+            spans.into_iter().partition(|span| span.class == FieldClass::Personal);
+        let mut minimal = Minimal {
+            kind: id,
+            class: kind.class,
+            timestamp: UnixMillis(0),
+            identifiers: Vec::new(),
+            arena,
+            facts,
+            personal,
+        };
+        if let Some((class, any)) = &kind.class_with
+            && minimal.facts.iter().chain(&minimal.personal).any(|span| any.contains(&span.number))
+        {
+            minimal.class = *class;
         }
         let time = minimal.fact(number::TIMESTAMP).and_then(|text| UnixMillis::parse(&text[1..text.len() - 1]).ok());
         minimal.timestamp = time.ok_or(Refusal::Missing { path: Path("/timestamp".into()) })?;

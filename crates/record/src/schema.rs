@@ -205,12 +205,34 @@ pub struct Kind {
 /// Fields in a kind, at most: a body has 64.
 const PROPERTIES_MAX: usize = 64;
 const KEYWORDS: [&str; 13] = [
-    "type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "required", "properties",
-    "additionalProperties", "items", "minItems", "maxItems",
+    "type",
+    "enum",
+    "const",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "required",
+    "properties",
+    "additionalProperties",
+    "items",
+    "minItems",
+    "maxItems",
 ];
 const ANNOTATIONS: [&str; 13] = [
-    "x-kind", "x-version", "x-class", "x-class-with", "x-authority", "x-number", "x-names", "x-form", "x-set-by",
-    "x-bytes-max", "x-about", "x-map", "x-field-class",
+    "x-kind",
+    "x-version",
+    "x-class",
+    "x-class-with",
+    "x-authority",
+    "x-number",
+    "x-names",
+    "x-form",
+    "x-set-by",
+    "x-bytes-max",
+    "x-about",
+    "x-map",
+    "x-field-class",
 ];
 
 impl Kind {
@@ -219,10 +241,14 @@ impl Kind {
     /// # Errors
     /// The first thing that is not of the subset, with its JSON Pointer.
     pub fn compile(schema: &str) -> Result<Kind, SchemaError> {
-        let value: Value = serde_json::from_str(schema)
-            .map_err(|error| SchemaError { kind: "?".into(), at: "/".into(), why: format!("not JSON ({error})") })?;
+        let value: Value = serde_json::from_str(schema).map_err(|error| SchemaError {
+            kind: "?".into(),
+            at: "/".into(),
+            why: format!("not JSON ({error})"),
+        })?;
         let kind = value.get("x-kind").and_then(Value::as_str).unwrap_or("?").to_owned();
-        let mut compiler = Compiler { kind: kind.clone(), pointers: Vec::new(), subject_fields: Vec::new(), forms: Vec::new() };
+        let mut compiler =
+            Compiler { kind: kind.clone(), pointers: Vec::new(), subject_fields: Vec::new(), forms: Vec::new() };
         if !proof::entry::is_kind_name(&kind) {
             return compiler.refuse("/x-kind", "must be [A-Z0-9_]{1,64}");
         }
@@ -235,7 +261,8 @@ impl Kind {
             None => None,
             Some(rule) => {
                 let any = rule["any"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let names: Vec<String> = any.iter().filter_map(|name| name.as_str().map(|name| format!("/{name}/"))).collect();
+                let names: Vec<String> =
+                    any.iter().filter_map(|name| name.as_str().map(|name| format!("/{name}/"))).collect();
                 Some((compiler.class(&rule["class"], "/x-class-with/class")?, names))
             }
         };
@@ -271,7 +298,19 @@ impl Kind {
             (class, pointers.iter().filter(|(_, pointer)| below(pointer)).map(|(number, _)| *number).collect())
         });
         let (subject_fields, forms, schema) = (compiler.subject_fields, compiler.forms, schema.to_owned());
-        Ok(Kind { name: kind, version, class, class_with, subject_fields, recipient_fields, authorities, root, schema, pointers, forms })
+        Ok(Kind {
+            name: kind,
+            version,
+            class,
+            class_with,
+            subject_fields,
+            recipient_fields,
+            authorities,
+            root,
+            schema,
+            pointers,
+            forms,
+        })
     }
 
     /// JSON Pointer of a field number; 0 and 1 are the kind and its version.
@@ -422,10 +461,10 @@ impl Compiler {
             return self.refuse(&at, "must be anchored at both ends");
         };
         let inner = &text[1..text.len() - 1];
-        if let Some(class) = inner.strip_prefix('[').and_then(|rest| rest.strip_suffix("]+")) {
-            if let Some(set) = byte_set(class) {
-                return Ok(Pattern::Set { set });
-            }
+        if let Some(class) = inner.strip_prefix('[').and_then(|rest| rest.strip_suffix("]+"))
+            && let Some(set) = byte_set(class)
+        {
+            return Ok(Pattern::Set { set });
         }
         match regex::Regex::new(text) {
             Ok(regex) => Ok(Pattern::Regex(regex)),

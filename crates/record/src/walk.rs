@@ -147,9 +147,15 @@ impl<'a> Walk<'a> {
     fn number(&mut self, node: &Node, token: Token, place: &Place<'_>) -> Result<(), Refusal> {
         let text = self.text(token);
         let value: f64 = text.parse().unwrap_or(f64::NAN);
-        if node.bounds.0.is_some_and(|low| value < low) || node.bounds.1.is_some_and(|high| value > high) || !value.is_finite() {
+        if node.bounds.0.is_some_and(|low| value < low)
+            || node.bounds.1.is_some_and(|high| value > high)
+            || !value.is_finite()
+        {
             let words = |bound: Option<f64>| bound.map_or("any".to_owned(), |bound| bound.to_string());
-            return Err(bounds(place, format!("must be between {} and {}", words(node.bounds.0), words(node.bounds.1))));
+            return Err(bounds(
+                place,
+                format!("must be between {} and {}", words(node.bounds.0), words(node.bounds.1)),
+            ));
         }
         if token.kind == TokenKind::Number && !node.types.has(Types::NUMBER) {
             // 3.0 and 3e0 are the integer 3; beyond 2^53 a fraction may have been lost.
@@ -243,7 +249,10 @@ impl<'a> Walk<'a> {
                 return Err(bounds(place, format!("has {count} characters, at least {low} are needed")));
             }
             if high.is_some_and(|high| count > high) {
-                return Err(bounds(place, format!("has {count} characters, the limit is {}", high.unwrap_or_default())));
+                return Err(bounds(
+                    place,
+                    format!("has {count} characters, the limit is {}", high.unwrap_or_default()),
+                ));
             }
         }
         let fits = match &node.pattern {
@@ -356,7 +365,10 @@ fn bounds(place: &Place<'_>, rule: String) -> Refusal {
 fn unknown(node: &Node, name: &str, place: &Place<'_>) -> Refusal {
     let plain = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !plain {
-        return Refusal::UnknownField { shown: format!("a field of {} bytes in {}", name.len(), place.path()), nearest: None };
+        return Refusal::UnknownField {
+            shown: format!("a field of {} bytes in {}", name.len(), place.path()),
+            nearest: None,
+        };
     }
     let here = Place { above: Some(place), name };
     Refusal::UnknownField {

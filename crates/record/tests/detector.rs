@@ -42,14 +42,29 @@ fn luhn_complete(head: &str) -> String {
 }
 
 fn south_african_id(s: &mut Seed) -> String {
-    let head = format!("{:02}{:02}{:02}{:04}{}{}", s.below(100), 1 + s.below(12), 1 + s.below(28), s.below(10000), s.below(2), 8 + s.below(2));
+    let head = format!(
+        "{:02}{:02}{:02}{:04}{}{}",
+        s.below(100),
+        1 + s.below(12),
+        1 + s.below(28),
+        s.below(10000),
+        s.below(2),
+        8 + s.below(2)
+    );
     luhn_complete(&head)
 }
 
 fn iban(s: &mut Seed) -> String {
     let (country, length) = [("DE", 18), ("FR", 23), ("NL", 14), ("GB", 18), ("PT", 21)][s.below(5)];
-    let body = if country == "NL" || country == "GB" { s.chars("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 4) + &s.digits(length - 4) } else { s.digits(length) };
-    (2..=98).map(|check| format!("{country}{check:02}{body}")).find(|n| record::detect::checks::iban(n.as_bytes())).expect("one check number fits")
+    let body = if country == "NL" || country == "GB" {
+        s.chars("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 4) + &s.digits(length - 4)
+    } else {
+        s.digits(length)
+    };
+    (2..=98)
+        .map(|check| format!("{country}{check:02}{body}"))
+        .find(|n| record::detect::checks::iban(n.as_bytes()))
+        .expect("one check number fits")
 }
 
 fn grouped(text: &str, by: usize) -> String {
@@ -71,9 +86,17 @@ fn secret(grammar: usize, s: &mut Seed) -> (String, String) {
         1 => all(format!("github_pat_{}_{}", s.chars(B62, 22), s.chars(B62, 59))),
         2 => all(format!("glpat-{}", s.chars(URL64, 20))),
         3 => all(format!("AKIA{}", s.chars(UPPER, 16))),
-        4 => { let key = s.chars(B64, 40); (format!("aws_secret_access_key = {key}"), key) }
+        4 => {
+            let key = s.chars(B64, 40);
+            (format!("aws_secret_access_key = {key}"), key)
+        }
         5 => all(format!("xoxb-{}-{}-{}", s.digits(12), s.digits(12), s.chars(B62, 24))),
-        6 => all(format!("https://hooks.slack.com/services/T{}/B{}/{}", s.chars(UPPER, 8), s.chars(UPPER, 8), s.chars(B62, 24))),
+        6 => all(format!(
+            "https://hooks.slack.com/services/T{}/B{}/{}",
+            s.chars(UPPER, 8),
+            s.chars(UPPER, 8),
+            s.chars(B62, 24)
+        )),
         7 => all(format!("sk_live_{}", s.chars(B62, 24))),
         8 => all(format!("whsec_{}", s.chars(B64, 32))),
         9 => all(format!("AIza{}", s.chars(URL64, 35))),
@@ -83,33 +106,90 @@ fn secret(grammar: usize, s: &mut Seed) -> (String, String) {
         13 => all(format!("npm_{}", s.chars(B62, 36))),
         14 => all(format!("pypi-AgEIcHlwaS5vcmc{}", s.chars(URL64, 70))),
         15 => all(format!("eyJhbGciOiJIUzI1NiJ9.eyJ{}.{}", s.chars(URL64, 40), s.chars(URL64, 43))),
-        16 => { let kind = s.pick(&["RSA ", "EC ", "OPENSSH ", ""]); let body = s.chars(B64, 200);
-            (format!("-----BEGIN {kind}PRIVATE KEY----- {body} -----END {kind}PRIVATE KEY-----"), body) }
+        16 => {
+            let kind = s.pick(&["RSA ", "EC ", "OPENSSH ", ""]);
+            let body = s.chars(B64, 200);
+            (format!("-----BEGIN {kind}PRIVATE KEY----- {body} -----END {kind}PRIVATE KEY-----"), body)
+        }
         17 => all(format!("AGE-SECRET-KEY-1{}", s.chars("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58))),
-        18 => { let pass = s.chars(B62, 14); (format!("postgres://app:{pass}@db.example.com/shop"), pass) }
-        19 => { let pass = password(s); (format!("{}: {pass}", s.pick(&["password", "Password", "pwd", "wagwoord", "passwort"])), pass) }
-        20 => { let pass = password(s); (format!("my password is {pass}"), pass) }
-        21 => { let token = s.chars(URL64, 40); (format!("Authorization: Bearer {token}"), token) }
-        22 => { let token = s.chars(B64, 28) + "=="; (format!("Basic {token}"), token) }
+        18 => {
+            let pass = s.chars(B62, 14);
+            (format!("postgres://app:{pass}@db.example.com/shop"), pass)
+        }
+        19 => {
+            let pass = password(s);
+            (format!("{}: {pass}", s.pick(&["password", "Password", "pwd", "wagwoord", "passwort"])), pass)
+        }
+        20 => {
+            let pass = password(s);
+            (format!("my password is {pass}"), pass)
+        }
+        21 => {
+            let token = s.chars(URL64, 40);
+            (format!("Authorization: Bearer {token}"), token)
+        }
+        22 => {
+            let token = s.chars(B64, 28) + "==";
+            (format!("Basic {token}"), token)
+        }
         23 => all(format!("dop_v1_{}", s.chars(HEX, 64))),
         24 => all(format!("shpat_{}", s.chars(HEX, 32))),
         25 => all(format!("{}:AA{}", s.digits(9), s.chars(URL64, 33))),
-        26 => { let key = s.chars(B64, 86) + "=="; (format!("DefaultEndpointsProtocol=https;AccountName=shop;AccountKey={key}"), key) }
-        27 => { let blob = s.chars(B64, 28); (format!("AUTH PLAIN {blob}"), blob) }
+        26 => {
+            let key = s.chars(B64, 86) + "==";
+            (format!("DefaultEndpointsProtocol=https;AccountName=shop;AccountKey={key}"), key)
+        }
+        27 => {
+            let blob = s.chars(B64, 28);
+            (format!("AUTH PLAIN {blob}"), blob)
+        }
         28 => all(format!("$2b$10${}", s.chars(B64, 53).replace('+', "."))),
         29 => all(format!("$argon2id$v=19$m=65536,t=3,p=4${}${}", s.chars(B64, 22), s.chars(B64, 43))),
-        30 => { let token = s.chars(URL64, 32); (format!("https://shop.example/approve?token={token}"), token) }
-        31 => { let token = s.chars(URL64, 32); (format!("https://shop.example/reset/{token}"), token) }
+        30 => {
+            let token = s.chars(URL64, 32);
+            (format!("https://shop.example/approve?token={token}"), token)
+        }
+        31 => {
+            let token = s.chars(URL64, 32);
+            (format!("https://shop.example/reset/{token}"), token)
+        }
         32 => all(south_african_id(s)),
-        33 => { let id = south_african_id(s); all(format!("{} {} {} {}", &id[..6], &id[6..10], &id[10..12], &id[12..])) }
-        34 => { let head = format!("4{}", s.digits(14)); all(luhn_complete(&head)) }
-        35 => { let head = format!("5{}{}", 1 + s.below(5), s.digits(13)); all(grouped(&luhn_complete(&head), 4)) }
+        33 => {
+            let id = south_african_id(s);
+            all(format!("{} {} {} {}", &id[..6], &id[6..10], &id[10..12], &id[12..]))
+        }
+        34 => {
+            let head = format!("4{}", s.digits(14));
+            all(luhn_complete(&head))
+        }
+        35 => {
+            let head = format!("5{}{}", 1 + s.below(5), s.digits(13));
+            all(grouped(&luhn_complete(&head), 4))
+        }
         36 => all(iban(s)),
-        37 => { let number = s.digits(10); (format!("{} {number}", s.pick(&["account number", "Acc no:", "bank account", "rekeningnommer", "Account number is"])), number) }
-        38 => { let code = s.digits(6); (format!("{} {code}", s.pick(&["OTP", "Your OTP is", "OTP:", "verification code", "one-time PIN:"])), code) }
+        37 => {
+            let number = s.digits(10);
+            (
+                format!(
+                    "{} {number}",
+                    s.pick(&["account number", "Acc no:", "bank account", "rekeningnommer", "Account number is"])
+                ),
+                number,
+            )
+        }
+        38 => {
+            let code = s.digits(6);
+            (format!("{} {code}", s.pick(&["OTP", "Your OTP is", "OTP:", "verification code", "one-time PIN:"])), code)
+        }
         39 => all(s.chars(B62, 40)),
-        40 => { let cvv = s.digits(3); (format!("cvv {cvv}"), cvv) }
-        41 => { let key = s.chars(HEX, 32); (format!("api_key: {key}"), key) }
+        40 => {
+            let cvv = s.digits(3);
+            (format!("cvv {cvv}"), cvv)
+        }
+        41 => {
+            let key = s.chars(HEX, 32);
+            (format!("api_key: {key}"), key)
+        }
         _ => all(grouped(&iban(s), 4)),
     }
 }
@@ -158,14 +238,22 @@ fn value(slot: &str, s: &mut Seed) -> String {
         "version" => format!("{}.{}.{}", s.below(9), s.below(20), s.below(50)),
         "lat" => format!("-{}.{}", 20 + s.below(14), s.digits(6)),
         "lon" => format!("{}.{}", 17 + s.below(15), s.digits(6)),
-        "isbn" => { let head = format!("978{}", s.digits(9)); isbn13(&head) }
-        "plate" => format!("{} {} {} GP", s.chars("BCDFGHJKLMNPRSTVWXYZ", 2), s.digits(2), s.chars("BCDFGHJKLMNPRSTVWXYZ", 2)),
+        "isbn" => {
+            let head = format!("978{}", s.digits(9));
+            isbn13(&head)
+        }
+        "plate" => {
+            format!("{} {} {} GP", s.chars("BCDFGHJKLMNPRSTVWXYZ", 2), s.digits(2), s.chars("BCDFGHJKLMNPRSTVWXYZ", 2))
+        }
         "lot" => format!("L{}{}", s.digits(5), s.chars("ABC", 1)),
         "city" => s.pick(&["Gqeberha", "Cape Town", "Durban", "Polokwane"]).into(),
         "word" => s.pick(&["kettle", "returns", "refund", "braai", "Liefde", "entrega"]).into(),
         "queueid" => s.chars("0123456789ABCDEF", 10),
         "ip" => format!("192.0.2.{}", s.below(255)),
-        "commit" => { let count = 7 + s.below(34); hex(s, count) }
+        "commit" => {
+            let count = 7 + s.below(34);
+            hex(s, count)
+        }
         other => panic!("no filling for the slot {other}"),
     }
 }
@@ -207,13 +295,19 @@ fn misses_and_false_alarms_stay_under_their_limits() {
             total += 1;
             if rest.contains(&core) {
                 missed[grammar] += 1;
-                if samples.len() < 12 { samples.push(grammar); }
+                if samples.len() < 12 {
+                    samples.push(grammar);
+                }
             }
         }
     }
     let misses: usize = missed.iter().sum();
-    println!("detector ruleset {}: {misses} of {total} secrets missed ({:.2} %), {alarm_count} false alarms in {CLEAN} clean texts ({:.2} %)",
-        record::detect::RULESET, misses as f64 * 100.0 / total as f64, alarm_count as f64 * 100.0 / CLEAN as f64);
+    println!(
+        "detector ruleset {}: {misses} of {total} secrets missed ({:.2} %), {alarm_count} false alarms in {CLEAN} clean texts ({:.2} %)",
+        record::detect::RULESET,
+        misses as f64 * 100.0 / total as f64,
+        alarm_count as f64 * 100.0 / CLEAN as f64
+    );
     for (grammar, count) in missed.iter().enumerate().filter(|(_, count)| **count > 0) {
         println!("  grammar {grammar}: {count} missed");
     }

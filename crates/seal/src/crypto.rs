@@ -121,9 +121,15 @@ mod tests {
     #[test]
     fn hkdf_matches_rfc_5869_case_1() {
         let prk = extract(&from_hex::<13>(b"000102030405060708090a0b0c").expect("hex"), &[&[0x0b; 22]]);
-        assert_eq!(prk.0, from_hex::<32>(b"077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5").expect("hex"));
+        assert_eq!(
+            prk.0,
+            from_hex::<32>(b"077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5").expect("hex")
+        );
         let okm = expand(&KeyedHash::new(&prk.0), [&from_hex::<10>(b"f0f1f2f3f4f5f6f7f8f9").expect("hex"), b""]);
-        assert_eq!(okm.0, from_hex::<32>(b"3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf").expect("hex"));
+        assert_eq!(
+            okm.0,
+            from_hex::<32>(b"3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf").expect("hex")
+        );
     }
 
     #[test]

@@ -35,9 +35,11 @@ impl MasterKey {
     /// # Errors
     /// The file cannot be read or is no key.
     pub fn read(path: &Path) -> Result<MasterKey, Error> {
-        let text = std::fs::read_to_string(path)
-            .map(Zeroizing::new)
-            .map_err(|source| Error::Io { action: "read", what: "master key", source })?;
+        let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|source| Error::Io {
+            action: "read",
+            what: "master key",
+            source,
+        })?;
         MasterKey::parse(&text)
     }
 

@@ -260,9 +260,12 @@ impl Pages {
         let transaction = self.database.transaction().map_err(database("begin"))?;
         {
             let mut put = transaction
-                .prepare_cached("INSERT INTO page(id, blob) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET blob = excluded.blob")
+                .prepare_cached(
+                    "INSERT INTO page(id, blob) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET blob = excluded.blob",
+                )
                 .map_err(database("write"))?;
-            put.execute((META_ROW, seal_page(&mut self.random, &root_key, META_ROW, &bytes))).map_err(database("write"))?;
+            put.execute((META_ROW, seal_page(&mut self.random, &root_key, META_ROW, &bytes)))
+                .map_err(database("write"))?;
             for (id, page) in self.cache.iter().filter(|(_, page)| page.dirty) {
                 let blob = seal_page(&mut self.random, &page.key, id.row(), &page.bytes);
                 put.execute((id.row(), blob)).map_err(database("write"))?;
@@ -298,7 +301,8 @@ impl Pages {
                 page.dirty = true;
                 self.set_key_of(*id, &key)?;
             }
-            row = row.iter().map(|id| PageId { tree: id.tree, level: level + 1, number: id.number / FAN_OUT }).collect();
+            row =
+                row.iter().map(|id| PageId { tree: id.tree, level: level + 1, number: id.number / FAN_OUT }).collect();
         }
         Ok(())
     }

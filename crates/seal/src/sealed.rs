@@ -144,7 +144,12 @@ pub fn seal(keys: &SealingKeys<'_>, id: EntryId, facts: &[Field<'_>], personal: 
     Ok(Sealed { id, bytes, digest, facts, personal, period: keys.period.0 })
 }
 
-fn seal_body(keys: &SealingKeys<'_>, id: &EntryId, body: (Role, &[Field<'_>]), out: &mut Vec<u8>) -> Result<Hash, Error> {
+fn seal_body(
+    keys: &SealingKeys<'_>,
+    id: &EntryId,
+    body: (Role, &[Field<'_>]),
+    out: &mut Vec<u8>,
+) -> Result<Hash, Error> {
     let (role, fields) = body;
     let subject = if role == Role::Personal { keys.subject.as_ref().map(|(key, _)| *key) } else { None };
     let content = content_key(keys.period.1, subject, &keys.nonce, role);

@@ -18,7 +18,9 @@ use crate::master::MasterKey;
 use crate::pages::{Pages, Tree};
 use crate::random::RandomPool;
 pub use crate::subjects::IdentifierTag;
-use crate::subjects::{BUCKET_LOAD, Pointer, SUBJECTS_IN_LEAF, Slot, bucket_of, find, put, read_leaf, remove, split, write_leaf};
+use crate::subjects::{
+    BUCKET_LOAD, Pointer, SUBJECTS_IN_LEAF, Slot, bucket_of, find, put, read_leaf, remove, split, write_leaf,
+};
 use crate::tag::Tagger;
 
 /// Subjects and identifiers kept in memory, half of each bound: 64 bytes each, so at most 64 MiB.
@@ -267,10 +269,10 @@ impl KeyStore {
         let destroyed = self.periods.iter().any(|p| p.key.is_none() && (p.class, p.start) == (class.0, wanted));
         let late = over || destroyed;
         let start = if late || ahead { current } else { wanted };
-        if let Some(id) = self.period_ids.get(&(class.0, start)) {
-            if let Some(key) = &self.periods[*id as usize - 1].key {
-                return Ok(PeriodKey { id: *id, key: key.clone(), late });
-            }
+        if let Some(id) = self.period_ids.get(&(class.0, start))
+            && let Some(key) = &self.periods[*id as usize - 1].key
+        {
+            return Ok(PeriodKey { id: *id, key: key.clone(), late });
         }
         let key = Key(self.random.take());
         let id = self.periods.len() as u32 + 1;

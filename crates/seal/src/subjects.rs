@@ -45,13 +45,18 @@ pub(crate) fn read_leaf(bytes: &[u8]) -> Result<Vec<Slot>, Error> {
             1 => {
                 let (secret, after) = rest.split_first_chunk::<32>().ok_or(corrupt("ends inside a secret"))?;
                 let (count, after) = after.split_first().ok_or(corrupt("ends before its identifiers"))?;
-                let (tags, after) = after.split_at_checked(usize::from(*count) * 17).ok_or(corrupt("ends inside an identifier"))?;
+                let (tags, after) =
+                    after.split_at_checked(usize::from(*count) * 17).ok_or(corrupt("ends inside an identifier"))?;
                 let (count, after) = after.split_first().ok_or(corrupt("ends before its links"))?;
-                let (links, after) = after.split_at_checked(usize::from(*count) * 8).ok_or(corrupt("ends inside a link"))?;
+                let (links, after) =
+                    after.split_at_checked(usize::from(*count) * 8).ok_or(corrupt("ends inside a link"))?;
                 rest = after;
                 Slot::Live {
                     secret: Key(*secret),
-                    identifiers: tags.chunks_exact(17).map(|b| IdentifierTag { kind: b[0], tag: array(&b[1..]) }).collect(),
+                    identifiers: tags
+                        .chunks_exact(17)
+                        .map(|b| IdentifierTag { kind: b[0], tag: array(&b[1..]) })
+                        .collect(),
                     links: links.chunks_exact(8).map(|b| u64::from_be_bytes(array(b))).collect(),
                 }
             }
@@ -97,10 +102,10 @@ pub(crate) struct Pointer {
 }
 
 pub(crate) fn find(bucket: &[u8], tag: &[u8; 16]) -> Option<Pointer> {
-    bucket.chunks_exact(BUCKET_ENTRY_BYTES).find(|entry| &entry[..16] == tag).map(|entry| Pointer {
-        subject: u64::from_be_bytes(array(&entry[16..24])),
-        shared: entry[24] & 1 == 1,
-    })
+    bucket
+        .chunks_exact(BUCKET_ENTRY_BYTES)
+        .find(|entry| &entry[..16] == tag)
+        .map(|entry| Pointer { subject: u64::from_be_bytes(array(&entry[16..24])), shared: entry[24] & 1 == 1 })
 }
 
 pub(crate) fn put(bucket: &mut Vec<u8>, tag: &[u8; 16], pointer: Pointer) -> bool {
@@ -148,7 +153,13 @@ mod tests {
     #[test]
     fn splitting_one_bucket_at_a_time_keeps_every_tag_findable() {
         let mut buckets = vec![Vec::new()];
-        let tags: Vec<[u8; 16]> = (0..500u32).map(|i| { let mut t = [0; 16]; t[..8].copy_from_slice(&proof::hash::sha256(&i.to_be_bytes()).0[..8]); t }).collect();
+        let tags: Vec<[u8; 16]> = (0..500u32)
+            .map(|i| {
+                let mut t = [0; 16];
+                t[..8].copy_from_slice(&proof::hash::sha256(&i.to_be_bytes()).0[..8]);
+                t
+            })
+            .collect();
         for (i, tag) in tags.iter().enumerate() {
             let count = buckets.len() as u64;
             put(&mut buckets[bucket_of(tag, count) as usize], tag, Pointer { subject: i as u64, shared: false });

@@ -61,7 +61,8 @@ fn identity_follows_the_rules() {
 #[test]
 fn thousands_of_subjects_survive_a_restart_and_only_commit_is_durable() {
     let (folder, mut store) = new_store();
-    let numbers: Vec<u64> = (0..3000).map(|i| number(&mut store, Some(&format!("c-{i}")), Some(&format!("{i}@mail.example")))).collect();
+    let numbers: Vec<u64> =
+        (0..3000).map(|i| number(&mut store, Some(&format!("c-{i}")), Some(&format!("{i}@mail.example")))).collect();
     let sealing = store.subject(numbers[7]).expect("readable").expect("living").sealing;
     store.commit().expect("durable");
     let generation = store.generation();

@@ -104,7 +104,14 @@ impl Vault {
         let blocks = sealed.div_ceil(SEALED_BLOCK).max(1);
         let length = sealed.checked_sub(blocks * TAG_BYTES as u64).ok_or_else(corrupt)?;
         let id = self.cache.next_file.fetch_add(1, Ordering::Relaxed);
-        Ok(EncryptedFile { file, key: self.file_key(&header[16..]), id, length, blocks, cache: Arc::clone(&self.cache) })
+        Ok(EncryptedFile {
+            file,
+            key: self.file_key(&header[16..]),
+            id,
+            length,
+            blocks,
+            cache: Arc::clone(&self.cache),
+        })
     }
 
     pub(crate) fn create(&self, path: &Path) -> io::Result<EncryptedWriter> {

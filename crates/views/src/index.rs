@@ -11,7 +11,9 @@ use tantivy::indexer::NoMergePolicy;
 use tantivy::query::{BooleanQuery, Occur, Query as TantivyQuery, RangeQuery};
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer};
-use tantivy::{DocSet, Index, IndexReader, IndexWriter, ReloadPolicy, SegmentReader, TERMINATED, TantivyDocument, Term};
+use tantivy::{
+    DocSet, Index, IndexReader, IndexWriter, ReloadPolicy, SegmentReader, TERMINATED, TantivyDocument, Term,
+};
 
 use crate::error::{Error, index};
 use crate::file::Vault;
@@ -37,7 +39,10 @@ impl Tokenizer for Spaces {
     type TokenStream<'a> = SpaceStream<'a>;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> SpaceStream<'a> {
-        SpaceStream { rest: text, token: Token { text: String::with_capacity(64), position: usize::MAX, ..Token::default() } }
+        SpaceStream {
+            rest: text,
+            token: Token { text: String::with_capacity(64), position: usize::MAX, ..Token::default() },
+        }
     }
 }
 
@@ -107,11 +112,15 @@ impl TextIndex {
     pub(crate) fn open(folder: &Path, vault: &Vault) -> Result<TextIndex, Error> {
         std::fs::create_dir_all(folder).map_err(crate::error::io("create"))?;
         let mut schema = Schema::builder();
-        let indexing = TextFieldIndexing::default().set_tokenizer("spaces").set_index_option(IndexRecordOption::Basic).set_fieldnorms(false);
+        let indexing = TextFieldIndexing::default()
+            .set_tokenizer("spaces")
+            .set_index_option(IndexRecordOption::Basic)
+            .set_fieldnorms(false);
         let words = schema.add_text_field("words", TextOptions::default().set_indexing_options(indexing));
         let entry = schema.add_u64_field("entry", FAST);
         let time = schema.add_u64_field("time", FAST);
-        let held = Index::open_or_create(EncryptedFolder::new(folder, vault.clone()), schema.build()).map_err(index("open"))?;
+        let held = Index::open_or_create(EncryptedFolder::new(folder, vault.clone()), schema.build())
+            .map_err(index("open"))?;
         held.tokenizers().register("spaces", TextAnalyzer::from(Spaces));
         let writer: IndexWriter = held.writer_with_num_threads(1, WRITER_BYTES).map_err(index("open"))?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
@@ -157,7 +166,11 @@ impl TextIndex {
         }
         parts.sort();
         for (_, count, id) in parts {
-            if u64::from(count) <= 2 * PARTITION { small.push(id) } else { small.clear() }
+            if u64::from(count) <= 2 * PARTITION {
+                small.push(id)
+            } else {
+                small.clear()
+            }
             if small.len() == MERGE_WIDTH {
                 self.writer.merge(&small).wait().map_err(index("merge"))?;
                 return self.reader.reload().map_err(index("reload"));
@@ -178,7 +191,14 @@ impl TextIndex {
             self.writer.delete_query(Box::new(query)).map_err(index("delete"))?;
         }
         self.commit(self.cursor)?;
-        let touched: Vec<_> = self.reader.searcher().segment_readers().iter().filter(|segment| segment.has_deletes()).map(SegmentReader::segment_id).collect();
+        let touched: Vec<_> = self
+            .reader
+            .searcher()
+            .segment_readers()
+            .iter()
+            .filter(|segment| segment.has_deletes())
+            .map(SegmentReader::segment_id)
+            .collect();
         for segment in touched {
             self.writer.merge(&[segment]).wait().map_err(index("merge"))?;
         }
@@ -223,7 +243,10 @@ impl TextSearcher {
         let mut lists = Vec::new();
         for word in &query.words {
             let term = Term::from_field_text(self.words, word);
-            match inverted.read_postings(&term, IndexRecordOption::Basic).map_err(|error| index("read")(error.into()))? {
+            match inverted
+                .read_postings(&term, IndexRecordOption::Basic)
+                .map_err(|error| index("read")(error.into()))?
+            {
                 Some(postings) => lists.push(postings),
                 None => return Ok(Vec::new()),
             }

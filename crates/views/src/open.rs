@@ -84,7 +84,9 @@ pub fn open(stored: &StoredEntry, keys: &EntryKeys, catalogue: &Catalogue) -> Re
 
 fn kind_of(facts: &OpenBody, catalogue: &Catalogue) -> Option<KindId> {
     let fields = facts.fields();
-    let value = |wanted: u16| fields.iter().find(|field| field.number == wanted).and_then(|field| std::str::from_utf8(field.value).ok());
+    let value = |wanted: u16| {
+        fields.iter().find(|field| field.number == wanted).and_then(|field| std::str::from_utf8(field.value).ok())
+    };
     let version = value(number::KIND_VERSION)?.parse().ok()?;
     catalogue.find(value(number::KIND)?.trim_matches('"'), version)
 }

@@ -34,7 +34,14 @@ impl Owners {
         let path = folder.join("open.log");
         let log = std::fs::OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io("open"))?;
         let log_key = vault.key(b"candor/v1/owners-log\n");
-        let mut owners = Owners { folder: folder.to_owned(), vault, open: BTreeMap::new(), log, log_key, random: RandomPool::default() };
+        let mut owners = Owners {
+            folder: folder.to_owned(),
+            vault,
+            open: BTreeMap::new(),
+            log,
+            log_key,
+            random: RandomPool::default(),
+        };
         owners.read_log(&std::fs::read(&path).map_err(io("read"))?)?;
         Ok(owners)
     }
@@ -84,7 +91,9 @@ impl Owners {
 
     fn load(&self, partition: u64) -> Result<Vec<u64>, Error> {
         match self.vault.read(&path(&self.folder, partition)) {
-            Ok(bytes) => Ok(bytes.chunks_exact(8).map(|b| b.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))).collect()),
+            Ok(bytes) => {
+                Ok(bytes.chunks_exact(8).map(|b| b.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))).collect())
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(io("read")(error)),
         }

@@ -60,7 +60,8 @@ impl Registers {
         }
         // Where a merge was cut off, the wider run comes first and the ones it replaced are dropped.
         found.sort_by_key(|(first, end, _)| (*first, std::cmp::Reverse(*end)));
-        let mut registers = Registers { folder: folder.to_owned(), vault, runs: Vec::new(), open: Vec::new(), cursor: 0 };
+        let mut registers =
+            Registers { folder: folder.to_owned(), vault, runs: Vec::new(), open: Vec::new(), cursor: 0 };
         for (first, end, path) in found {
             if first == registers.cursor {
                 let file = registers.vault.open(&path).map_err(io("open"))?;
@@ -107,7 +108,9 @@ impl Registers {
         let mut out = std::io::BufWriter::new(self.vault.create(&new).map_err(io("create"))?);
         for row in rows {
             let (key, entry) = row?;
-            out.write_all(&key.to_be_bytes()).and_then(|()| out.write_all(&entry.to_be_bytes())).map_err(io("write"))?;
+            out.write_all(&key.to_be_bytes())
+                .and_then(|()| out.write_all(&entry.to_be_bytes()))
+                .map_err(io("write"))?;
         }
         let mut inner = out.into_inner().map_err(|error| io("write")(error.into_error()))?;
         inner.finish().and_then(|()| std::fs::rename(&new, &path)).map_err(io("write"))?;
@@ -121,7 +124,8 @@ impl Registers {
             let sizes: Vec<u64> = self.runs.iter().map(|run| run.end - run.first).collect();
             let Some(start) = sizes.len().checked_sub(MERGE_WIDTH) else { return Ok(()) };
             let last = &sizes[start..];
-            let (smallest, largest) = (last.iter().min().copied().unwrap_or(0), last.iter().max().copied().unwrap_or(0));
+            let (smallest, largest) =
+                (last.iter().min().copied().unwrap_or(0), last.iter().max().copied().unwrap_or(0));
             if largest > smallest.max(1) * 4 {
                 return Ok(());
             }
@@ -162,7 +166,7 @@ fn find_in(run: &Run, key: u64) -> Result<Vec<u64>, Error> {
     let count = run.file.length / ROW_BYTES as u64;
     let (mut low, mut high) = (0, count);
     // Invariant: rows before `low` are below the key, rows from `high` on are not.
-    let mut guess = (u128::from(key) * u128::from(count) >> 64) as u64;
+    let mut guess = ((u128::from(key) * u128::from(count)) >> 64) as u64;
     while low < high {
         let from = guess.saturating_sub(WINDOW / 2).clamp(low, high - 1);
         let part = rows(&run.file, from, WINDOW.min(high - from))?;

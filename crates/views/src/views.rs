@@ -77,7 +77,13 @@ impl Documents {
         self.make(kind, &facts, minimal.fields(FieldClass::Personal), minimal.timestamp.0)
     }
 
-    fn make<'a>(&self, kind: &Kind, facts: &[Field<'a>], personal: impl Iterator<Item = Field<'a>>, time_ms: u64) -> Document {
+    fn make<'a>(
+        &self,
+        kind: &Kind,
+        facts: &[Field<'a>],
+        personal: impl Iterator<Item = Field<'a>>,
+        time_ms: u64,
+    ) -> Document {
         let words = words::of(kind, facts.iter().copied(), personal);
         let mut keys = Vec::with_capacity(3);
         for field in facts {
@@ -127,9 +133,20 @@ impl Views {
         let (searcher, cursor) = (index.searcher(), index.cursor());
         let (queue, commands) = sync_channel(QUEUE_MAX);
         let writer = Writer { shared: Arc::clone(&shared), index, next: cursor };
-        let thread = std::thread::Builder::new().name("views".into()).spawn(move || writer.run(&commands)).map_err(io("start"))?;
+        let thread = std::thread::Builder::new()
+            .name("views".into())
+            .spawn(move || writer.run(&commands))
+            .map_err(io("start"))?;
         let pending = folder.join("forget.pending");
-        Ok(Views { shared, pending, searcher, documents: Documents { vault }, queue: Some(queue), thread: Some(thread), cursor })
+        Ok(Views {
+            shared,
+            pending,
+            searcher,
+            documents: Documents { vault },
+            queue: Some(queue),
+            thread: Some(thread),
+            cursor,
+        })
     }
 
     /// Entries below this index were in the index when it was opened: follow from here.
@@ -236,7 +253,8 @@ impl Views {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(io("read")(error)),
         };
-        let entries = bytes.chunks_exact(8).map(|b| b.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))).collect();
+        let entries =
+            bytes.chunks_exact(8).map(|b| b.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))).collect();
         self.ask(|answer| Command::Forget(entries, answer))?;
         std::fs::remove_file(&self.pending).map_err(io("remove"))
     }
@@ -245,7 +263,13 @@ impl Views {
     ///
     /// # Errors
     /// The ledger or the key store cannot be read.
-    pub fn catch_up(&self, reader: &Reader, store: &Mutex<KeyStore>, catalogue: &Catalogue, mut progress: impl FnMut(u64)) -> Result<(), Error> {
+    pub fn catch_up(
+        &self,
+        reader: &Reader,
+        store: &Mutex<KeyStore>,
+        catalogue: &Catalogue,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), Error> {
         let end = reader.size();
         let missing = self.missing_owners(reader, store, end)?;
         let mut pending = Vec::new();
@@ -270,7 +294,8 @@ impl Views {
         };
         let facts = facts.fields();
         let personal = opened.personal.as_ref().map(|body| body.fields()).unwrap_or_default();
-        let time = value(&facts, number::TIMESTAMP).and_then(|text| proof::time::UnixMillis::parse(text.as_bytes()).ok());
+        let time =
+            value(&facts, number::TIMESTAMP).and_then(|text| proof::time::UnixMillis::parse(text.as_bytes()).ok());
         self.documents.make(catalogue.kind(id), &facts, personal.into_iter(), time.unwrap_or_default().0)
     }
 
@@ -306,14 +331,13 @@ impl Views {
     /// # Errors
     /// The disk refuses; the next start follows from the older cursor.
     pub fn stop(mut self) -> Result<(), Error> {
-        self.flush()
-            .and_then(|()| {
-                self.queue = None;
-                match self.thread.take().map(std::thread::JoinHandle::join) {
-                    Some(Err(_)) => Err(Error::Stopped),
-                    _ => Ok(()),
-                }
-            })
+        self.flush().and_then(|()| {
+            self.queue = None;
+            match self.thread.take().map(std::thread::JoinHandle::join) {
+                Some(Err(_)) => Err(Error::Stopped),
+                _ => Ok(()),
+            }
+        })
     }
 }
 

@@ -49,7 +49,9 @@ impl Words {
 
 /// FNV-1a, folded to 32 bits. Collisions cost a look at the entry, nothing else.
 pub fn hash(word: &str) -> u32 {
-    let hash = word.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = word
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     (hash ^ hash >> 32) as u32
 }
 
@@ -83,8 +85,12 @@ pub fn filter(name: &str, value: &str) -> String {
 
 /// Facts that can be filtered by, besides the kind.
 const FILTERS: [(&str, &str); 6] = [
-    ("/environment", "environment"), ("/severity", "severity"), ("/source", "source"), ("/status", "status"),
-    ("/template_id", "template"), ("/message_content/template_id", "template"),
+    ("/environment", "environment"),
+    ("/severity", "severity"),
+    ("/source", "source"),
+    ("/status", "status"),
+    ("/template_id", "template"),
+    ("/message_content/template_id", "template"),
 ];
 
 /// The words of a record's bodies.
@@ -94,7 +100,9 @@ pub fn of<'a>(kind: &Kind, facts: impl Iterator<Item = Field<'a>>, personal: imp
     words.add(&filter("kind", &kind.name));
     for field in facts {
         let Ok(value) = std::str::from_utf8(field.value) else { continue };
-        if let Some((_, name)) = kind.pointer(field.number).and_then(|pointer| FILTERS.iter().find(|(p, _)| *p == pointer)) {
+        if let Some((_, name)) =
+            kind.pointer(field.number).and_then(|pointer| FILTERS.iter().find(|(p, _)| *p == pointer))
+        {
             words.add(&filter(name, value.trim_matches('"')));
         }
         let form = kind.form(field.number);
@@ -105,7 +113,10 @@ pub fn of<'a>(kind: &Kind, facts: impl Iterator<Item = Field<'a>>, personal: imp
     }
     for field in personal {
         let Ok(value) = std::str::from_utf8(field.value) else { continue };
-        let names_customer = kind.subject_fields.iter().any(|(n, t)| *n == field.number && *t == record::identifier::IdentifierType::CustomerId);
+        let names_customer = kind
+            .subject_fields
+            .iter()
+            .any(|(n, t)| *n == field.number && *t == record::identifier::IdentifierType::CustomerId);
         if !names_customer && matches!(kind.form(field.number), Form::Text | Form::Contact) {
             add_json(&mut words, value, &mut scratch);
         }

@@ -46,7 +46,10 @@ impl Erase {
         if self.output.json {
             println!("{}", serde_json::to_string(&certificate)?);
         } else {
-            println!("erased: the keys of {} entries are destroyed (entry {}, completed by entry {})", certificate.entries, certificate.erased_entry, certificate.completed_entry);
+            println!(
+                "erased: the keys of {} entries are destroyed (entry {}, completed by entry {})",
+                certificate.entries, certificate.erased_entry, certificate.completed_entry
+            );
             println!("places: {}", certificate.places.join(", "));
             println!("copies made outside this directory (backups, exports) are yours to erase");
         }
@@ -110,8 +113,11 @@ fn list(data: &Path, output: Output) -> Result<ExitCode> {
     trail.close()?;
     let count = |place: usize| periods.get(&(place as u8)).copied().unwrap_or_default();
     if output.json {
-        let classes: serde_json::Map<String, serde_json::Value> =
-            CLASSES.iter().enumerate().map(|(place, class)| (class.name.to_owned(), json!({"live": count(place).0, "destroyed": count(place).1}))).collect();
+        let classes: serde_json::Map<String, serde_json::Value> = CLASSES
+            .iter()
+            .enumerate()
+            .map(|(place, class)| (class.name.to_owned(), json!({"live": count(place).0, "destroyed": count(place).1})))
+            .collect();
         println!("{}", json!({"generation": generation, "subjects_ever": subjects, "periods": classes, "vkey": vkey}));
     } else {
         println!("generation {generation} (keys ever made), {subjects} subjects ever");
@@ -134,7 +140,10 @@ fn rewrap(data: &Path, new: &Path) -> Result<ExitCode> {
         store.generation()
     };
     let fields = json!({"actor": super::actor(), "generation": generation});
-    trail.intake.own(vec![OwnRecord { kind: "KEYS_REWRAPPED", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+    trail
+        .intake
+        .own(vec![OwnRecord { kind: "KEYS_REWRAPPED", fields, subject: None }])
+        .map_err(|why| anyhow!("{why}"))?;
     trail.close()?;
     println!("rewrapped: set master_key_file in candor.toml to {}, and destroy the old key file", new.display());
     Ok(ExitCode::SUCCESS)
@@ -158,7 +167,10 @@ impl Rebuild {
         let trail = Trail::open(&self.data.data, OpenOptions_::default())?;
         let size = trail.intake.reader().size();
         let fields = json!({"view": "all", "size": size, "duration_ms": start.elapsed().as_millis() as u64, "actor": super::actor()});
-        trail.intake.own(vec![OwnRecord { kind: "VIEW_REBUILT", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+        trail
+            .intake
+            .own(vec![OwnRecord { kind: "VIEW_REBUILT", fields, subject: None }])
+            .map_err(|why| anyhow!("{why}"))?;
         trail.close()?;
         println!("rebuilt from {size} entries");
         Ok(ExitCode::SUCCESS)
@@ -215,7 +227,11 @@ fn examine(data: &Path) -> Vec<Finding> {
                 say("good", "only its owner can read the master key", "");
             }
             if std::fs::metadata(data).is_ok_and(|data| data.dev() == meta.dev()) {
-                say("risk", "the master key lies on the same disk as the trail", "a thief of the disk then has both: set master_key_file to another disk, or give CANDOR_MASTER_KEY from a secret store");
+                say(
+                    "risk",
+                    "the master key lies on the same disk as the trail",
+                    "a thief of the disk then has both: set master_key_file to another disk, or give CANDOR_MASTER_KEY from a secret store",
+                );
             }
         }
         Err(_) => say("risk", "there is no master key file", "CANDOR_MASTER_KEY must be set at each start"),
@@ -228,7 +244,11 @@ fn examine(data: &Path) -> Vec<Finding> {
     if let Ok(space) = rustix::fs::statvfs(data) {
         let free = space.f_bavail * space.f_frsize;
         let level = if free < 1 << 30 { "bad" } else { "good" };
-        say(level, &format!("{} MiB are free", free >> 20), if level == "bad" { "make room: appends stop when the disk is full" } else { "" });
+        say(
+            level,
+            &format!("{} MiB are free", free >> 20),
+            if level == "bad" { "make room: appends stop when the disk is full" } else { "" },
+        );
     }
     match Trail::open(data, OpenOptions_ { without_views: true, ..OpenOptions_::default() }) {
         Ok(trail) => {
@@ -303,7 +323,10 @@ impl ClockCommand {
         let before = trail.intake.reader().published().at.rfc3339();
         let after = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
         let fields = json!({"before": before, "after": after, "actor": super::actor()});
-        trail.intake.own(vec![OwnRecord { kind: "CLOCK_CORRECTED", fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
+        trail
+            .intake
+            .own(vec![OwnRecord { kind: "CLOCK_CORRECTED", fields, subject: None }])
+            .map_err(|why| anyhow!("{why}"))?;
         trail.close()?;
         println!("accepted");
         Ok(ExitCode::SUCCESS)

@@ -59,7 +59,9 @@ fn purpose(why: &Why, command: &'static str) -> Purpose {
 
 fn time(text: &str) -> Result<u64> {
     let full = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    UnixMillis::parse(full.as_bytes()).map(|time| time.0).with_context(|| "give a day (2026-11-01) or a time (2026-11-01T08:00:00+02:00)")
+    UnixMillis::parse(full.as_bytes())
+        .map(|time| time.0)
+        .with_context(|| "give a day (2026-11-01) or a time (2026-11-01T08:00:00+02:00)")
 }
 
 /// `candor search`
@@ -112,7 +114,13 @@ impl Search {
             below: self.below,
             limit: usize::from(self.limit),
         };
-        let filters = [("kind", &self.kind), ("status", &self.status), ("source", &self.source), ("template", &self.template), ("severity", &self.severity)];
+        let filters = [
+            ("kind", &self.kind),
+            ("status", &self.status),
+            ("source", &self.source),
+            ("template", &self.template),
+            ("severity", &self.severity),
+        ];
         let mut recorded = serde_json::Map::new();
         for (name, value) in filters {
             if let Some(value) = value {
@@ -123,7 +131,9 @@ impl Search {
         for (name, value) in [("from", &self.from), ("until", &self.until)] {
             recorded.extend(value.as_ref().map(|value| (name.to_owned(), json!(value))));
         }
-        let hits = guarded(&self.data.data, |guard, _| Ok(guard.search(&purpose(&self.why, "search"), &query, recorded.into())?.into_inner()))?;
+        let hits = guarded(&self.data.data, |guard, _| {
+            Ok(guard.search(&purpose(&self.why, "search"), &query, recorded.into())?.into_inner())
+        })?;
         print_all(&hits, self.output)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -177,8 +187,10 @@ pub struct Show {
 
 impl Show {
     pub fn run(self) -> Result<ExitCode> {
-        let shown = guarded(&self.data.data, |guard, _| Ok(guard.show(&purpose(&self.why, "show"), self.index)?.into_inner()))?;
-        let text = if self.output.json { serde_json::to_string(&shown)? } else { serde_json::to_string_pretty(&shown)? };
+        let shown =
+            guarded(&self.data.data, |guard, _| Ok(guard.show(&purpose(&self.why, "show"), self.index)?.into_inner()))?;
+        let text =
+            if self.output.json { serde_json::to_string(&shown)? } else { serde_json::to_string_pretty(&shown)? };
         println!("{text}");
         Ok(ExitCode::SUCCESS)
     }
@@ -226,11 +238,20 @@ struct Subject {
 
 impl Subject {
     fn of(&self) -> Result<Of> {
-        let person = [(IdentifierType::CustomerId, &self.customer), (IdentifierType::Address, &self.address), (IdentifierType::Phone, &self.phone)];
+        let person = [
+            (IdentifierType::CustomerId, &self.customer),
+            (IdentifierType::Address, &self.address),
+            (IdentifierType::Phone, &self.phone),
+        ];
         if let Some((kind, Some(given))) = person.into_iter().find(|(_, given)| given.is_some()) {
             return Ok(Of::Person(kind, given.clone()));
         }
-        let thing = [(Thing::Correlation, &self.correlation), (Thing::Message, &self.message), (Thing::Template, &self.template), (Thing::Document, &self.document)];
+        let thing = [
+            (Thing::Correlation, &self.correlation),
+            (Thing::Message, &self.message),
+            (Thing::Template, &self.template),
+            (Thing::Document, &self.document),
+        ];
         match thing.into_iter().find(|(_, given)| given.is_some()) {
             Some((thing, Some(id))) => Ok(Of::Thing(thing, id.clone())),
             _ => bail!("history: say whose"),
@@ -241,7 +262,8 @@ impl Subject {
 impl History {
     pub fn run(self) -> Result<ExitCode> {
         let of = self.of.of()?;
-        let lines = guarded(&self.data.data, |guard, _| Ok(guard.history(&purpose(&self.why, "history"), &of)?.into_inner()))?;
+        let lines =
+            guarded(&self.data.data, |guard, _| Ok(guard.history(&purpose(&self.why, "history"), &of)?.into_inner()))?;
         print_all(&lines, self.output)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -263,7 +285,9 @@ pub struct Receipt {
 
 impl Receipt {
     pub fn run(self) -> Result<ExitCode> {
-        let receipt = guarded(&self.data.data, |guard, _| Ok(guard.receipt(&purpose(&self.why, "receipt"), self.index)?.into_inner()))?;
+        let receipt = guarded(&self.data.data, |guard, _| {
+            Ok(guard.receipt(&purpose(&self.why, "receipt"), self.index)?.into_inner())
+        })?;
         print!("{}", if self.format == "json" { receipt.to_text() } else { receipt.proof });
         Ok(ExitCode::SUCCESS)
     }
@@ -314,11 +338,19 @@ impl Verify {
         match result {
             Ok(verified) => {
                 if self.output.json {
-                    println!("{}", json!({"holds": true, "index": verified.index, "size": verified.checkpoint.size, "origin": verified.checkpoint.origin, "key_is_pinned": verified.key_is_pinned}));
+                    println!(
+                        "{}",
+                        json!({"holds": true, "index": verified.index, "size": verified.checkpoint.size, "origin": verified.checkpoint.origin, "key_is_pinned": verified.key_is_pinned})
+                    );
                 } else {
-                    println!("holds: entry {} is in the tree of {} entries signed by {}", verified.index, verified.checkpoint.size, verified.checkpoint.origin);
+                    println!(
+                        "holds: entry {} is in the tree of {} entries signed by {}",
+                        verified.index, verified.checkpoint.size, verified.checkpoint.origin
+                    );
                     if !verified.key_is_pinned {
-                        println!("note: held against the key in the receipt itself; give --key to hold it against the one you trust");
+                        println!(
+                            "note: held against the key in the receipt itself; give --key to hold it against the one you trust"
+                        );
                     }
                 }
                 Ok(ExitCode::SUCCESS)
@@ -336,14 +368,20 @@ impl Verify {
 
     fn trail(&self, key: Option<&VerifierKey>) -> Result<ExitCode> {
         let (journal, mark) = if self.path.join("journal").is_dir() {
-            (self.path.join("journal"), HighWater::read(&self.path.join("keys/highwater"), None).context("read the high-water mark")?)
+            (
+                self.path.join("journal"),
+                HighWater::read(&self.path.join("keys/highwater"), None).context("read the high-water mark")?,
+            )
         } else {
             (self.path.clone(), None)
         };
         let disk = RealDisk::read_only(&journal);
-        let total: u64 = std::fs::read_dir(&journal)?.filter_map(|item| item.ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+        let total: u64 =
+            std::fs::read_dir(&journal)?.filter_map(|item| item.ok()?.metadata().ok()).map(|meta| meta.len()).sum();
         let done = match &self.resume {
-            Some(path) if path.exists() => serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("read {}", path.display()))?,
+            Some(path) if path.exists() => {
+                serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("read {}", path.display()))?
+            }
             _ => std::collections::BTreeMap::new(),
         };
         let options = verify::Options { key, mark: mark.as_ref(), threads: self.threads, done };
@@ -385,16 +423,27 @@ impl Verify {
         } else if let Some(finding) = &report.finding {
             println!("does not hold: {finding}");
         } else {
-            println!("holds: {} entries in {} frames, {} bytes hashed again in {:.2} s", report.entries, report.frames, report.bytes, took.as_secs_f64());
+            println!(
+                "holds: {} entries in {} frames, {} bytes hashed again in {:.2} s",
+                report.entries,
+                report.frames,
+                report.bytes,
+                took.as_secs_f64()
+            );
             println!("trail: {}", report.vkey);
             for (by, count) in &report.ended {
                 println!("note: the bodies of {count} entries were ended by entry {by}");
             }
             if report.unsigned_tail > 0 {
-                println!("note: the last {} entries are chained, but the journal does not carry their signature yet", report.unsigned_tail);
+                println!(
+                    "note: the last {} entries are chained, but the journal does not carry their signature yet",
+                    report.unsigned_tail
+                );
             }
             if !marked {
-                println!("note: without the high-water mark a cut tail cannot be seen: compare size and root with a receipt or another copy");
+                println!(
+                    "note: without the high-water mark a cut tail cannot be seen: compare size and root with a receipt or another copy"
+                );
             }
         }
         Ok(())
@@ -403,7 +452,11 @@ impl Verify {
 
 /// The identifier that a command names.
 pub fn identifier(person: &Person) -> Result<(IdentifierType, String)> {
-    let all = [(IdentifierType::CustomerId, &person.customer), (IdentifierType::Address, &person.address), (IdentifierType::Phone, &person.phone)];
+    let all = [
+        (IdentifierType::CustomerId, &person.customer),
+        (IdentifierType::Address, &person.address),
+        (IdentifierType::Phone, &person.phone),
+    ];
     match all.into_iter().find(|(_, given)| given.is_some()) {
         Some((kind, Some(given))) => Ok((kind, given.clone())),
         _ => bail!("say who: --customer, --address or --phone"),

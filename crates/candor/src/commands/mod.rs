@@ -14,7 +14,12 @@ use clap::{Args, Parser, Subcommand};
 /// Every record is validated, minimised, sealed and chained; every read is itself recorded; anyone can verify the
 /// whole trail without keys, and a person can be forgotten without breaking it.
 #[derive(Parser)]
-#[command(name = "candor", version, max_term_width = 100, after_help = "EXIT STATUS\n  0  done; for verify: everything holds\n  1  failed; for verify: something does not fit\n  2  wrong usage, or could not be checked\n  3  ingest: some lines were refused, all others are in the trail\n\nFILES\n  DIR/candor.toml      configuration (candor config reference)\n  DIR/keys/            key store, master key, high-water mark: back this up\n  DIR/journal/         the trail: back this up too\n  DIR/ledger/, views/  can be made again (candor rebuild)\n\nENVIRONMENT\n  CANDOR_MASTER_KEY    the master key, 64 hexadecimal digits; wins over the file")]
+#[command(
+    name = "candor",
+    version,
+    max_term_width = 100,
+    after_help = "EXIT STATUS\n  0  done; for verify: everything holds\n  1  failed; for verify: something does not fit\n  2  wrong usage, or could not be checked\n  3  ingest: some lines were refused, all others are in the trail\n\nFILES\n  DIR/candor.toml      configuration (candor config reference)\n  DIR/keys/            key store, master key, high-water mark: back this up\n  DIR/journal/         the trail: back this up too\n  DIR/ledger/, views/  can be made again (candor rebuild)\n\nENVIRONMENT\n  CANDOR_MASTER_KEY    the master key, 64 hexadecimal digits; wins over the file"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -31,12 +31,20 @@ impl Init {
         let master = trail.paths.master_key(&trail.config);
         trail.close()?;
         if self.output.json {
-            println!("{}", serde_json::json!({"origin": identity.origin, "vkey": identity.vkey, "data": self.data.data}));
+            println!(
+                "{}",
+                serde_json::json!({"origin": identity.origin, "vkey": identity.vkey, "data": self.data.data})
+            );
         } else {
             println!("trail    {}", identity.origin);
             println!("key      {}", identity.vkey);
             println!("data     {}", self.data.data.display());
-            println!("back up  {} (the master key), {}/keys and {}/journal", master.display(), self.data.data.display(), self.data.data.display());
+            println!(
+                "back up  {} (the master key), {}/keys and {}/journal",
+                master.display(),
+                self.data.data.display(),
+                self.data.data.display()
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -87,7 +95,14 @@ impl Ingest {
         } else {
             Box::new(std::fs::File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?)
         };
-        let summary = crate::ingest::ingest(&trail.intake, &self.source, BufReader::with_capacity(1 << 18, input), trail.config.workers, &stop, false)?;
+        let summary = crate::ingest::ingest(
+            &trail.intake,
+            &self.source,
+            BufReader::with_capacity(1 << 18, input),
+            trail.config.workers,
+            &stop,
+            false,
+        )?;
         trail.close()?;
         if self.output.json {
             println!("{}", serde_json::to_string(&summary)?);

@@ -1,5 +1,12 @@
 //! A ledger over a simulated disk, with sealed records that need no key store.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::manual_is_multiple_of,
+    reason = "each test file uses its part"
+)]
 
 use std::collections::HashMap;
 use std::io;
@@ -80,7 +87,11 @@ impl SimDisk {
             assert_eq!(common, file.durable.len(), "this disk only appends");
             let unsynced = &file.seen[common..];
             let mut after = file.durable.clone();
-            let keep = if unsynced.is_empty() { 0 } else { usize::from(u16::from_be_bytes([dice[1], dice[2]])) % (unsynced.len() + 1) };
+            let keep = if unsynced.is_empty() {
+                0
+            } else {
+                usize::from(u16::from_be_bytes([dice[1], dice[2]])) % (unsynced.len() + 1)
+            };
             after.extend_from_slice(&unsynced[..keep]);
             // Reordered: a sector in the middle of what survived may not have been written.
             if keep > 600 && dice[3] % 3 == 0 {
@@ -162,7 +173,8 @@ impl Disk for SimDisk {
     fn sync(&self, name: &str) -> io::Result<()> {
         self.change(|files, half| {
             let file = files.get_mut(name).ok_or_else(missing)?;
-            let length = if half { file.durable.len() + (file.seen.len() - file.durable.len()) / 2 } else { file.seen.len() };
+            let length =
+                if half { file.durable.len() + (file.seen.len() - file.durable.len()) / 2 } else { file.seen.len() };
             file.durable = file.seen[..length].to_vec();
             Ok(())
         })
@@ -246,20 +258,39 @@ pub fn item(i: u64) -> Item<u64> {
     let bytes: Vec<u8> = digest.0.iter().cycle().take(60 + (i as usize * 13) % 200).copied().collect();
     let link = Key::from_bytes([(i % 5) as u8; 32]);
     let personal = (i % 3 != 0).then(|| (sha256(b"p"), Tagger::new(i % 5, &link)));
-    let sealed = Sealed { id: EntryId(id), digest: sha256(&bytes), bytes, facts: sha256(b"f"), personal, period: (i % 2) as u32 + 1 };
+    let sealed = Sealed {
+        id: EntryId(id),
+        digest: sha256(&bytes),
+        bytes,
+        facts: sha256(b"f"),
+        personal,
+        period: (i % 2) as u32 + 1,
+    };
     let kind = if i % 4 == 0 { "EMAIL_SENT" } else { "TEMPLATE_CHANGED" };
-    Item { sealed, kind: Arc::from(kind), class: if i % 2 == 0 { "communication" } else { "trail" }, generation: i, companion: i }
+    Item {
+        sealed,
+        kind: Arc::from(kind),
+        class: if i % 2 == 0 { "communication" } else { "trail" },
+        generation: i,
+        companion: i,
+    }
 }
 
 /// Commits records `range` in frames of `batch`; gives what was answered as committed.
-pub fn write(ledger: &mut Ledger, range: std::ops::Range<u64>, batch: usize) -> Result<Vec<(u64, u64)>, (Vec<(u64, u64)>, Error)> {
+pub fn write(
+    ledger: &mut Ledger,
+    range: std::ops::Range<u64>,
+    batch: usize,
+) -> Result<Vec<(u64, u64)>, (Vec<(u64, u64)>, Error)> {
     let mut answered = Vec::new();
     for chunk in range.collect::<Vec<_>>().chunks(batch) {
         match ledger.commit(chunk.iter().map(|i| item(*i)).collect()) {
             Ok((outcomes, _)) => {
                 for (i, outcome) in chunk.iter().zip(outcomes) {
                     match outcome {
-                        Outcome::Committed { index, .. } | Outcome::Repeated { index, .. } => answered.push((*i, index)),
+                        Outcome::Committed { index, .. } | Outcome::Repeated { index, .. } => {
+                            answered.push((*i, index))
+                        }
                         Outcome::SubjectGone { .. } => panic!("no subject was erased"),
                     }
                 }
@@ -278,7 +309,8 @@ pub fn check(ledger: &Ledger, answered: &[(u64, u64)]) {
         assert_eq!(stored.entry().expect("an entry").id, item(*i).sealed.id);
         assert_eq!(stored.sealed.as_deref(), Some(item(*i).sealed.bytes.as_slice()));
     }
-    let report = ledger::verify::verify(ledger.disk().as_ref(), &Default::default(), &Default::default(), &|_, _| {}).expect("readable");
+    let report = ledger::verify::verify(ledger.disk().as_ref(), &Default::default(), &Default::default(), &|_, _| {})
+        .expect("readable");
     assert_eq!(report.finding, None);
     assert_eq!(report.entries, reader.size());
 }

@@ -11,7 +11,7 @@ pub fn luhn(digits: &[u8]) -> bool {
             if place % 2 == 0 { value } else { value * 2 / 10 + value * 2 % 10 }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// A South African identity number: 13 digits, YYMMDD, four digits, citizenship 0 to 2, one digit, Luhn.
@@ -32,7 +32,8 @@ pub fn south_african_id(digits: &[u8]) -> bool {
 
 /// Whether the digits have the length and prefix of a card scheme and Luhn's check digit.
 pub fn card(digits: &[u8]) -> bool {
-    let prefix = |count: usize| digits.iter().take(count).fold(0u32, |sum, d| sum * 10 + u32::from(d.wrapping_sub(b'0')));
+    let prefix =
+        |count: usize| digits.iter().take(count).fold(0u32, |sum, d| sum * 10 + u32::from(d.wrapping_sub(b'0')));
     let scheme = match digits.len() {
         13 | 19 => prefix(1) == 4,
         14 => matches!(prefix(3), 300..=305) || matches!(prefix(2), 36 | 38 | 39),
@@ -114,7 +115,9 @@ pub fn mix(text: &[u8]) -> Mix {
 pub fn random(text: &[u8]) -> bool {
     let mix = mix(text);
     let length = text.len();
-    mix.lower > 1 && mix.upper > 1 && mix.digits > 0
+    mix.lower > 1
+        && mix.upper > 1
+        && mix.digits > 0
         && mix.changes * 3 >= length
         && mix.distinct * 5 >= length.min(40) * 2
         && mix.distinct >= 10
@@ -127,9 +130,14 @@ pub fn password_like(text: &[u8]) -> bool {
         return false;
     }
     let letters = mix.lower + mix.upper;
-    let sorts = usize::from(mix.lower > 0) + usize::from(mix.upper > 0) + usize::from(mix.digits > 0) + usize::from(mix.other > 0);
+    let sorts = usize::from(mix.lower > 0)
+        + usize::from(mix.upper > 0)
+        + usize::from(mix.digits > 0)
+        + usize::from(mix.other > 0);
     // "Winter2026!" and "s3cr3t" are, "required", "RESET", "2026-11-22" and "{name}" are not.
-    letters > 0 && sorts >= 2 && (mix.digits > 0 || mix.other > 0 && mix.upper > 0 && mix.lower > 0 || strong_mark(text))
+    letters > 0
+        && sorts >= 2
+        && (mix.digits > 0 || mix.other > 0 && mix.upper > 0 && mix.lower > 0 || strong_mark(text))
 }
 
 fn strong_mark(text: &[u8]) -> bool {

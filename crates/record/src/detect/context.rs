@@ -103,7 +103,8 @@ fn token(text: &[u8], at: usize, end: usize, found: &mut Vec<Finding>) {
     }
     let m = mix(value);
     let separators = value.iter().filter(|byte| matches!(byte, b'/' | b'_' | b'-')).count();
-    if value.len() >= 28 && !in_address && separators * 6 <= value.len() && m.other * 5 <= value.len() && random(value) {
+    if value.len() >= 28 && !in_address && separators * 6 <= value.len() && m.other * 5 <= value.len() && random(value)
+    {
         found.push(Finding { range: at..end, rule: "random-token" });
     }
 }
@@ -112,7 +113,11 @@ fn token(text: &[u8], at: usize, end: usize, found: &mut Vec<Finding>) {
 fn spaced_iban(text: &[u8], found: &mut Vec<Finding>) {
     for at in 0..text.len().saturating_sub(18) {
         let head = &text[at..at + 5];
-        let starts = head[0].is_ascii_uppercase() && head[1].is_ascii_uppercase() && head[2].is_ascii_digit() && head[3].is_ascii_digit() && head[4] == b' ';
+        let starts = head[0].is_ascii_uppercase()
+            && head[1].is_ascii_uppercase()
+            && head[2].is_ascii_digit()
+            && head[3].is_ascii_digit()
+            && head[4] == b' ';
         if !starts || at > 0 && text[at - 1].is_ascii_alphanumeric() {
             continue;
         }

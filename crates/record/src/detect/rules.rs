@@ -64,7 +64,8 @@ fn trim_end(value: &[u8]) -> usize {
 
 fn hex_tail<const LENGTH: usize>(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     let length = run(text, end, |b| b.is_ascii_hexdigit());
-    (begins(text, start) && length == LENGTH && mix(&text[end..end + length]).distinct >= 6).then_some(start..end + length)
+    (begins(text, start) && length == LENGTH && mix(&text[end..end + length]).distinct >= 6)
+        .then_some(start..end + length)
 }
 
 /// `AKIA` and 16 capitals or digits.
@@ -136,7 +137,8 @@ fn authorization(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> 
     let value = &text[end..end + length];
     let mix = mix(value);
     let sorts = usize::from(mix.lower > 0) + usize::from(mix.upper > 0) + usize::from(mix.digits + mix.other > 0);
-    (begins(text, start) && length >= 12 && sorts >= 2 && mix.distinct >= 6 && mix.changes >= 3).then_some(end..end + length)
+    (begins(text, start) && length >= 12 && sorts >= 2 && mix.distinct >= 6 && mix.changes >= 3)
+        .then_some(end..end + length)
 }
 
 /// `AUTH PLAIN <base64>`
@@ -159,7 +161,10 @@ fn assigned_random(text: &[u8], start: usize, end: usize) -> Option<Range<usize>
     let bytes = &text[value.clone()];
     let hex = bytes.len() >= 24 && bytes.iter().all(u8::is_ascii_hexdigit) && mix(bytes).distinct >= 6;
     let word_before = start > 0 && text[start - 1].is_ascii_alphabetic();
-    let mixed = { let m = mix(bytes); m.digits > 1 && m.lower + m.upper > 3 && m.distinct >= 8 && m.changes >= 4 };
+    let mixed = {
+        let m = mix(bytes);
+        m.digits > 1 && m.lower + m.upper > 3 && m.distinct >= 8 && m.changes >= 4
+    };
     (!word_before && bytes.len() >= 12 && (hex || mixed || random(bytes))).then_some(value)
 }
 
@@ -171,8 +176,11 @@ fn value_after(text: &[u8], end: usize) -> Option<Range<usize>> {
     at += run(text, at, |b| matches!(b, b'"' | b'\'' | b'`'));
     let after_space = spaces(at);
     let rest = &text[after_space..];
-    let separators: [&[u8]; 10] = [b":=", b"=>", b"->", b":", b"=", b"is ", b"was ", b"lautet ", b"ist ", b"\xe2\x86\x92"];
-    let separator = separators.iter().find(|separator| rest.get(..separator.len()).is_some_and(|head| head.eq_ignore_ascii_case(separator)))?;
+    let separators: [&[u8]; 10] =
+        [b":=", b"=>", b"->", b":", b"=", b"is ", b"was ", b"lautet ", b"ist ", b"\xe2\x86\x92"];
+    let separator = separators
+        .iter()
+        .find(|separator| rest.get(..separator.len()).is_some_and(|head| head.eq_ignore_ascii_case(separator)))?;
     if separator[0].is_ascii_alphabetic() && after_space == at {
         return None;
     }
@@ -180,7 +188,10 @@ fn value_after(text: &[u8], end: usize) -> Option<Range<usize>> {
     at += run(text, at, |b| matches!(b, b'"' | b'\'' | b'`' | b'[' | b'('));
     let length = run(text, at, |b| !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'|'));
     let value = &text[at..at + length];
-    let kept = value.iter().rposition(|byte| !matches!(byte, b'.' | b',' | b';' | b')' | b']' | b':' | b'?')).map_or(0, |last| last + 1);
+    let kept = value
+        .iter()
+        .rposition(|byte| !matches!(byte, b'.' | b',' | b';' | b')' | b']' | b':' | b'?'))
+        .map_or(0, |last| last + 1);
     // A value that is a URL or an address is not what the keyword promised.
     let value = &value[..kept];
     if value.windows(3).any(|window| window == b"://") || kept == 0 {
@@ -234,7 +245,10 @@ fn bank_account(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     }
     let mut stop = at;
     let mut digits = 0;
-    while stop < text.len() && (text[stop].is_ascii_digit() || matches!(text[stop], b' ' | b'-') && text.get(stop + 1).is_some_and(u8::is_ascii_digit)) {
+    while stop < text.len()
+        && (text[stop].is_ascii_digit()
+            || matches!(text[stop], b' ' | b'-') && text.get(stop + 1).is_some_and(u8::is_ascii_digit))
+    {
         digits += usize::from(text[stop].is_ascii_digit());
         stop += 1;
     }
@@ -245,7 +259,9 @@ fn bank_account(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
 
 /// `$2b$10$...`, `$argon2id$...`, `$6$salt$...`
 fn password_hash(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
-    let length = run(text, end, |b| b.is_ascii_alphanumeric() || matches!(b, b'$' | b'.' | b'/' | b'+' | b'=' | b',' | b'-' | b'_'));
+    let length = run(text, end, |b| {
+        b.is_ascii_alphanumeric() || matches!(b, b'$' | b'.' | b'/' | b'+' | b'=' | b',' | b'-' | b'_')
+    });
     let length = trim_end(&text[end..end + length]);
     (length >= 20).then_some(start..end + length)
 }
@@ -259,117 +275,221 @@ fn bot_token(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
 }
 
 pub(super) const PREFIXES: &[Prefix] = &[
-    token("ghp_", "github-token", tail::<30>), token("gho_", "github-token", tail::<30>),
-    token("ghu_", "github-token", tail::<30>), token("ghs_", "github-token", tail::<30>),
-    token("ghr_", "github-token", tail::<30>), token("github_pat_", "github-token", tail::<30>),
-    token("glpat-", "gitlab-token", tail::<16>), token("gldt-", "gitlab-token", tail::<16>),
-    token("glptt-", "gitlab-token", tail::<16>), token("glrt-", "gitlab-token", tail::<16>),
-    token("AKIA", "aws-access-key-id", access_key_id), token("ASIA", "aws-access-key-id", access_key_id),
-    token("xoxb-", "slack-token", tail::<20>), token("xoxp-", "slack-token", tail::<20>),
-    token("xoxa-", "slack-token", tail::<20>), token("xoxs-", "slack-token", tail::<20>),
-    token("xoxr-", "slack-token", tail::<20>), token("xapp-", "slack-token", tail::<20>),
+    token("ghp_", "github-token", tail::<30>),
+    token("gho_", "github-token", tail::<30>),
+    token("ghu_", "github-token", tail::<30>),
+    token("ghs_", "github-token", tail::<30>),
+    token("ghr_", "github-token", tail::<30>),
+    token("github_pat_", "github-token", tail::<30>),
+    token("glpat-", "gitlab-token", tail::<16>),
+    token("gldt-", "gitlab-token", tail::<16>),
+    token("glptt-", "gitlab-token", tail::<16>),
+    token("glrt-", "gitlab-token", tail::<16>),
+    token("AKIA", "aws-access-key-id", access_key_id),
+    token("ASIA", "aws-access-key-id", access_key_id),
+    token("xoxb-", "slack-token", tail::<20>),
+    token("xoxp-", "slack-token", tail::<20>),
+    token("xoxa-", "slack-token", tail::<20>),
+    token("xoxs-", "slack-token", tail::<20>),
+    token("xoxr-", "slack-token", tail::<20>),
+    token("xapp-", "slack-token", tail::<20>),
     token("hooks.slack.com/services/", "slack-webhook", long_tail::<20>),
-    token("sk_live_", "stripe-key", tail::<16>), token("sk_test_", "stripe-key", tail::<16>),
-    token("rk_live_", "stripe-key", tail::<16>), token("rk_test_", "stripe-key", tail::<16>),
-    token("whsec_", "webhook-secret", long_tail::<16>), token("AIza", "google-api-key", tail::<30>),
-    token("ya29.", "google-oauth-token", long_tail::<20>), token("GOCSPX-", "google-oauth-secret", tail::<20>),
-    token("1//0", "google-refresh-token", tail::<30>), token("SG.", "sendgrid-key", long_tail::<40>),
-    token("key-", "mailgun-key", hex_tail::<32>), token("re_", "resend-key", tail::<24>),
-    token("xkeysib-", "brevo-key", tail::<40>), token("pm_live_", "provider-key", tail::<16>),
-    token("npm_", "npm-token", tail::<30>), token("pypi-", "pypi-token", tail::<50>),
-    token("crates-io_", "registry-token", tail::<24>), token("cio", "registry-token", tail::<32>),
-    token("eyJ", "json-web-token", jwt), token("-----BEGIN ", "private-key", pem),
-    token("AGE-SECRET-KEY-1", "age-key", tail::<40>), token("://", "url-password", url_password),
-    token("dop_v1_", "digitalocean-token", tail::<40>), token("shpat_", "shopify-token", tail::<24>),
-    token("shpss_", "shopify-token", tail::<24>), token("shpca_", "shopify-token", tail::<24>),
-    token("shppa_", "shopify-token", tail::<24>), token("sq0atp-", "square-token", tail::<20>),
-    token("sq0csp-", "square-token", tail::<40>), token("EAAA", "access-token", tail::<50>),
-    token("hf_", "model-hub-token", tail::<30>), token("sk-ant-", "api-key", tail::<30>),
-    token("sk-proj-", "api-key", tail::<30>), token("sk-", "api-key", tail::<32>),
-    token("dapi", "databricks-token", hex_tail::<32>), token("hvs.", "vault-token", long_tail::<20>),
-    token("hvb.", "vault-token", long_tail::<20>), token("s.", "vault-token", vault_legacy),
-    token("dp.pt.", "doppler-token", long_tail::<30>), token("lin_api_", "linear-key", tail::<30>),
-    token("PMAK-", "postman-key", tail::<40>), token("NRAK-", "newrelic-key", tail::<24>),
-    token("glsa_", "grafana-token", tail::<30>), token("sntrys_", "sentry-token", long_tail::<30>),
-    token("figd_", "figma-token", tail::<30>), token("rubygems_", "registry-token", tail::<40>),
-    token("tfp_", "provider-key", tail::<30>), token("pat-na1-", "hubspot-token", tail::<30>),
-    token("atlasv1.", "terraform-token", long_tail::<50>), token("ATATT3", "atlassian-token", long_tail::<50>),
-    token(".atlasv1.", "terraform-token", long_tail_inside::<50>), token("SK", "twilio-key", hex_tail::<32>),
-    token("AC", "twilio-account", hex_tail::<32>), token("live_", "provider-key", tail::<28>),
-    token("test_", "provider-key", tail::<28>), token("flwsec", "payment-key", long_tail::<20>),
-    token("FLWSECK", "payment-key", long_tail::<20>), token("rzp_live_", "payment-key", tail::<12>),
-    token("access_token$production$", "payment-key", long_tail::<20>), token(":AA", "bot-token", bot_token),
-    token("$2a$", "password-hash", password_hash), token("$2b$", "password-hash", password_hash),
-    token("$2y$", "password-hash", password_hash), token("$argon2", "password-hash", password_hash),
-    token("$6$", "password-hash", password_hash), token("$5$", "password-hash", password_hash),
-    token("$y$", "password-hash", password_hash), token("$apr1$", "password-hash", password_hash),
-    token("$scrypt$", "password-hash", password_hash), token("pbkdf2_sha256$", "password-hash", password_hash),
+    token("sk_live_", "stripe-key", tail::<16>),
+    token("sk_test_", "stripe-key", tail::<16>),
+    token("rk_live_", "stripe-key", tail::<16>),
+    token("rk_test_", "stripe-key", tail::<16>),
+    token("whsec_", "webhook-secret", long_tail::<16>),
+    token("AIza", "google-api-key", tail::<30>),
+    token("ya29.", "google-oauth-token", long_tail::<20>),
+    token("GOCSPX-", "google-oauth-secret", tail::<20>),
+    token("1//0", "google-refresh-token", tail::<30>),
+    token("SG.", "sendgrid-key", long_tail::<40>),
+    token("key-", "mailgun-key", hex_tail::<32>),
+    token("re_", "resend-key", tail::<24>),
+    token("xkeysib-", "brevo-key", tail::<40>),
+    token("pm_live_", "provider-key", tail::<16>),
+    token("npm_", "npm-token", tail::<30>),
+    token("pypi-", "pypi-token", tail::<50>),
+    token("crates-io_", "registry-token", tail::<24>),
+    token("cio", "registry-token", tail::<32>),
+    token("eyJ", "json-web-token", jwt),
+    token("-----BEGIN ", "private-key", pem),
+    token("AGE-SECRET-KEY-1", "age-key", tail::<40>),
+    token("://", "url-password", url_password),
+    token("dop_v1_", "digitalocean-token", tail::<40>),
+    token("shpat_", "shopify-token", tail::<24>),
+    token("shpss_", "shopify-token", tail::<24>),
+    token("shpca_", "shopify-token", tail::<24>),
+    token("shppa_", "shopify-token", tail::<24>),
+    token("sq0atp-", "square-token", tail::<20>),
+    token("sq0csp-", "square-token", tail::<40>),
+    token("EAAA", "access-token", tail::<50>),
+    token("hf_", "model-hub-token", tail::<30>),
+    token("sk-ant-", "api-key", tail::<30>),
+    token("sk-proj-", "api-key", tail::<30>),
+    token("sk-", "api-key", tail::<32>),
+    token("dapi", "databricks-token", hex_tail::<32>),
+    token("hvs.", "vault-token", long_tail::<20>),
+    token("hvb.", "vault-token", long_tail::<20>),
+    token("s.", "vault-token", vault_legacy),
+    token("dp.pt.", "doppler-token", long_tail::<30>),
+    token("lin_api_", "linear-key", tail::<30>),
+    token("PMAK-", "postman-key", tail::<40>),
+    token("NRAK-", "newrelic-key", tail::<24>),
+    token("glsa_", "grafana-token", tail::<30>),
+    token("sntrys_", "sentry-token", long_tail::<30>),
+    token("figd_", "figma-token", tail::<30>),
+    token("rubygems_", "registry-token", tail::<40>),
+    token("tfp_", "provider-key", tail::<30>),
+    token("pat-na1-", "hubspot-token", tail::<30>),
+    token("atlasv1.", "terraform-token", long_tail::<50>),
+    token("ATATT3", "atlassian-token", long_tail::<50>),
+    token(".atlasv1.", "terraform-token", long_tail_inside::<50>),
+    token("SK", "twilio-key", hex_tail::<32>),
+    token("AC", "twilio-account", hex_tail::<32>),
+    token("live_", "provider-key", tail::<28>),
+    token("test_", "provider-key", tail::<28>),
+    token("flwsec", "payment-key", long_tail::<20>),
+    token("FLWSECK", "payment-key", long_tail::<20>),
+    token("rzp_live_", "payment-key", tail::<12>),
+    token("access_token$production$", "payment-key", long_tail::<20>),
+    token(":AA", "bot-token", bot_token),
+    token("$2a$", "password-hash", password_hash),
+    token("$2b$", "password-hash", password_hash),
+    token("$2y$", "password-hash", password_hash),
+    token("$argon2", "password-hash", password_hash),
+    token("$6$", "password-hash", password_hash),
+    token("$5$", "password-hash", password_hash),
+    token("$y$", "password-hash", password_hash),
+    token("$apr1$", "password-hash", password_hash),
+    token("$scrypt$", "password-hash", password_hash),
+    token("pbkdf2_sha256$", "password-hash", password_hash),
     token("{SSHA}", "password-hash", password_hash),
-    keyword("AccountKey=", "storage-key", authorization), keyword("SharedAccessKey=", "storage-key", authorization),
+    keyword("AccountKey=", "storage-key", authorization),
+    keyword("SharedAccessKey=", "storage-key", authorization),
     keyword("SharedAccessSignature=", "storage-key", authorization),
-    keyword("Bearer ", "authorization", authorization), keyword("Basic ", "authorization", authorization),
-    keyword("Digest ", "authorization", authorization), keyword("AUTH PLAIN ", "smtp-credentials", smtp_auth),
-    keyword("AUTH LOGIN ", "smtp-credentials", smtp_auth), keyword("AUTH CRAM-MD5 ", "smtp-credentials", smtp_auth),
-    token("token=", "token-in-url", parameter), token("access_token=", "token-in-url", parameter),
-    token("id_token=", "token-in-url", parameter), token("refresh_token=", "token-in-url", parameter),
-    token("sig=", "token-in-url", parameter), token("signature=", "token-in-url", parameter),
-    token("code=", "token-in-url", parameter), token("key=", "token-in-url", parameter),
-    token("api_key=", "token-in-url", parameter), token("apikey=", "token-in-url", parameter),
-    token("auth=", "token-in-url", parameter), token("secret=", "token-in-url", parameter),
-    token("password=", "token-in-url", parameter), token("pwd=", "token-in-url", parameter),
-    token("session=", "token-in-url", parameter), token("sid=", "token-in-url", parameter),
-    token("t=", "token-in-url", long_parameter), token("hash=", "token-in-url", long_parameter),
-    token("X-Amz-Signature=", "token-in-url", parameter), token("X-Goog-Signature=", "token-in-url", parameter),
-    token("/reset/", "token-in-url", link_token), token("/verify/", "token-in-url", link_token),
-    token("/confirm/", "token-in-url", link_token), token("/activate/", "token-in-url", link_token),
-    token("/approve/", "token-in-url", link_token), token("/magic/", "token-in-url", link_token),
-    token("/login/", "token-in-url", link_token), token("/invite/", "token-in-url", link_token),
-    token("/unsubscribe/", "token-in-url", link_token), token("/action/", "token-in-url", link_token),
-    token("/t/", "token-in-url", link_token), token("/auth/", "token-in-url", link_token),
-    keyword("password", "password", assigned), keyword("passwd", "password", assigned),
-    keyword("pwd", "password", assigned), keyword("passphrase", "password", assigned),
-    keyword("passcode", "password", assigned), keyword("pass", "password", assigned),
-    keyword("passwort", "password", assigned), keyword("kennwort", "password", assigned),
-    keyword("wagwoord", "password", assigned), keyword("senha", "password", assigned),
-    keyword("mot de passe", "password", assigned), keyword("iphasiwedi", "password", assigned),
-    keyword("wifi key", "password", assigned), keyword("pw", "password", assigned),
-    keyword("secret", "secret", assigned_random), keyword("client_secret", "secret", assigned_random),
-    keyword("api key", "secret", assigned_random), keyword("api_key", "secret", assigned_random),
-    keyword("apikey", "secret", assigned_random), keyword("api-key", "secret", assigned_random),
-    keyword("access key", "secret", assigned_random), keyword("access_key", "secret", assigned_random),
-    keyword("secret_key", "secret", assigned_random), keyword("private key", "secret", assigned_random),
-    keyword("private_key", "secret", assigned_random), keyword("secretkey", "secret", assigned_random),
-    keyword("accesskey", "secret", assigned_random), keyword("secret_access_key", "secret", assigned_random),
-    keyword("secretaccesskey", "secret", assigned_random), keyword("encryption key", "secret", assigned_random),
-    keyword("auth_token", "secret", assigned_random), keyword("authtoken", "secret", assigned_random),
-    keyword("token", "secret", assigned_random), keyword("session", "secret", assigned_random),
-    keyword("sessionid", "secret", assigned_random), keyword("session_id", "secret", assigned_random),
-    keyword("cookie", "secret", assigned_random), keyword("phpsessid", "secret", assigned_random),
-    keyword("jsessionid", "secret", assigned_random), keyword("csrftoken", "secret", assigned_random),
-    keyword("x-api-key", "secret", assigned_random), keyword("credential", "secret", assigned_random),
-    keyword("credentials", "secret", assigned_random), keyword("seed", "secret", assigned_random),
-    keyword("otp", "one-time-code", one_time_code), keyword("one-time pin", "one-time-code", one_time_code),
-    keyword("one time pin", "one-time-code", one_time_code), keyword("one-time password", "one-time-code", one_time_code),
-    keyword("verification code", "one-time-code", one_time_code), keyword("security code", "one-time-code", one_time_code),
-    keyword("login code", "one-time-code", one_time_code), keyword("pin", "one-time-code", one_time_code),
-    keyword("2fa", "one-time-code", one_time_code), keyword("totp", "one-time-code", one_time_code),
-    keyword("cvv", "card-check", card_check), keyword("cvc", "card-check", card_check),
-    keyword("cvv2", "card-check", card_check), keyword("cvc2", "card-check", card_check),
-    keyword("account number", "bank-account", bank_account), keyword("account no", "bank-account", bank_account),
-    keyword("acc no", "bank-account", bank_account), keyword("acc nr", "bank-account", bank_account),
-    keyword("acc number", "bank-account", bank_account), keyword("acct", "bank-account", bank_account),
-    keyword("a/c", "bank-account", bank_account), keyword("bank account", "bank-account", bank_account),
-    keyword("bank acc", "bank-account", bank_account), keyword("bank details", "bank-account", bank_account),
-    keyword("banking details", "bank-account", bank_account), keyword("savings account", "bank-account", bank_account),
-    keyword("cheque account", "bank-account", bank_account), keyword("current account", "bank-account", bank_account),
-    keyword("rekeningnommer", "bank-account", bank_account), keyword("rekening", "bank-account", bank_account),
-    keyword("kontonummer", "bank-account", bank_account), keyword("branch code", "bank-account", bank_account),
-    keyword("acc:", "bank-account", bank_account), keyword("bankrekening", "bank-account", bank_account),
+    keyword("Bearer ", "authorization", authorization),
+    keyword("Basic ", "authorization", authorization),
+    keyword("Digest ", "authorization", authorization),
+    keyword("AUTH PLAIN ", "smtp-credentials", smtp_auth),
+    keyword("AUTH LOGIN ", "smtp-credentials", smtp_auth),
+    keyword("AUTH CRAM-MD5 ", "smtp-credentials", smtp_auth),
+    token("token=", "token-in-url", parameter),
+    token("access_token=", "token-in-url", parameter),
+    token("id_token=", "token-in-url", parameter),
+    token("refresh_token=", "token-in-url", parameter),
+    token("sig=", "token-in-url", parameter),
+    token("signature=", "token-in-url", parameter),
+    token("code=", "token-in-url", parameter),
+    token("key=", "token-in-url", parameter),
+    token("api_key=", "token-in-url", parameter),
+    token("apikey=", "token-in-url", parameter),
+    token("auth=", "token-in-url", parameter),
+    token("secret=", "token-in-url", parameter),
+    token("password=", "token-in-url", parameter),
+    token("pwd=", "token-in-url", parameter),
+    token("session=", "token-in-url", parameter),
+    token("sid=", "token-in-url", parameter),
+    token("t=", "token-in-url", long_parameter),
+    token("hash=", "token-in-url", long_parameter),
+    token("X-Amz-Signature=", "token-in-url", parameter),
+    token("X-Goog-Signature=", "token-in-url", parameter),
+    token("/reset/", "token-in-url", link_token),
+    token("/verify/", "token-in-url", link_token),
+    token("/confirm/", "token-in-url", link_token),
+    token("/activate/", "token-in-url", link_token),
+    token("/approve/", "token-in-url", link_token),
+    token("/magic/", "token-in-url", link_token),
+    token("/login/", "token-in-url", link_token),
+    token("/invite/", "token-in-url", link_token),
+    token("/unsubscribe/", "token-in-url", link_token),
+    token("/action/", "token-in-url", link_token),
+    token("/t/", "token-in-url", link_token),
+    token("/auth/", "token-in-url", link_token),
+    keyword("password", "password", assigned),
+    keyword("passwd", "password", assigned),
+    keyword("pwd", "password", assigned),
+    keyword("passphrase", "password", assigned),
+    keyword("passcode", "password", assigned),
+    keyword("pass", "password", assigned),
+    keyword("passwort", "password", assigned),
+    keyword("kennwort", "password", assigned),
+    keyword("wagwoord", "password", assigned),
+    keyword("senha", "password", assigned),
+    keyword("mot de passe", "password", assigned),
+    keyword("iphasiwedi", "password", assigned),
+    keyword("wifi key", "password", assigned),
+    keyword("pw", "password", assigned),
+    keyword("secret", "secret", assigned_random),
+    keyword("client_secret", "secret", assigned_random),
+    keyword("api key", "secret", assigned_random),
+    keyword("api_key", "secret", assigned_random),
+    keyword("apikey", "secret", assigned_random),
+    keyword("api-key", "secret", assigned_random),
+    keyword("access key", "secret", assigned_random),
+    keyword("access_key", "secret", assigned_random),
+    keyword("secret_key", "secret", assigned_random),
+    keyword("private key", "secret", assigned_random),
+    keyword("private_key", "secret", assigned_random),
+    keyword("secretkey", "secret", assigned_random),
+    keyword("accesskey", "secret", assigned_random),
+    keyword("secret_access_key", "secret", assigned_random),
+    keyword("secretaccesskey", "secret", assigned_random),
+    keyword("encryption key", "secret", assigned_random),
+    keyword("auth_token", "secret", assigned_random),
+    keyword("authtoken", "secret", assigned_random),
+    keyword("token", "secret", assigned_random),
+    keyword("session", "secret", assigned_random),
+    keyword("sessionid", "secret", assigned_random),
+    keyword("session_id", "secret", assigned_random),
+    keyword("cookie", "secret", assigned_random),
+    keyword("phpsessid", "secret", assigned_random),
+    keyword("jsessionid", "secret", assigned_random),
+    keyword("csrftoken", "secret", assigned_random),
+    keyword("x-api-key", "secret", assigned_random),
+    keyword("credential", "secret", assigned_random),
+    keyword("credentials", "secret", assigned_random),
+    keyword("seed", "secret", assigned_random),
+    keyword("otp", "one-time-code", one_time_code),
+    keyword("one-time pin", "one-time-code", one_time_code),
+    keyword("one time pin", "one-time-code", one_time_code),
+    keyword("one-time password", "one-time-code", one_time_code),
+    keyword("verification code", "one-time-code", one_time_code),
+    keyword("security code", "one-time-code", one_time_code),
+    keyword("login code", "one-time-code", one_time_code),
+    keyword("pin", "one-time-code", one_time_code),
+    keyword("2fa", "one-time-code", one_time_code),
+    keyword("totp", "one-time-code", one_time_code),
+    keyword("cvv", "card-check", card_check),
+    keyword("cvc", "card-check", card_check),
+    keyword("cvv2", "card-check", card_check),
+    keyword("cvc2", "card-check", card_check),
+    keyword("account number", "bank-account", bank_account),
+    keyword("account no", "bank-account", bank_account),
+    keyword("acc no", "bank-account", bank_account),
+    keyword("acc nr", "bank-account", bank_account),
+    keyword("acc number", "bank-account", bank_account),
+    keyword("acct", "bank-account", bank_account),
+    keyword("a/c", "bank-account", bank_account),
+    keyword("bank account", "bank-account", bank_account),
+    keyword("bank acc", "bank-account", bank_account),
+    keyword("bank details", "bank-account", bank_account),
+    keyword("banking details", "bank-account", bank_account),
+    keyword("savings account", "bank-account", bank_account),
+    keyword("cheque account", "bank-account", bank_account),
+    keyword("current account", "bank-account", bank_account),
+    keyword("rekeningnommer", "bank-account", bank_account),
+    keyword("rekening", "bank-account", bank_account),
+    keyword("kontonummer", "bank-account", bank_account),
+    keyword("branch code", "bank-account", bank_account),
+    keyword("acc:", "bank-account", bank_account),
+    keyword("bankrekening", "bank-account", bank_account),
 ];
 
 fn vault_legacy(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     let length = run(text, end, |b| b.is_ascii_alphanumeric());
-    (begins(text, start) && (24..=26).contains(&length) && random(&text[end..end + length])).then_some(start..end + length)
+    (begins(text, start) && (24..=26).contains(&length) && random(&text[end..end + length]))
+        .then_some(start..end + length)
 }
 
 fn long_parameter(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {

@@ -1,0 +1,94 @@
+//! `testdata/v1` is opened and verified by every build; altered copies are refused by both verifiers alike.
+
+mod support;
+
+use std::path::PathBuf;
+
+use support::{bad, candor, copy_folder, folder, good, python, root};
+
+fn golden() -> PathBuf {
+    root().join("testdata/v1")
+}
+
+#[test]
+fn version_1_verifies_opens_and_reads_as_it_did() {
+    let trail = golden().join("trail");
+    let path = trail.to_str().expect("UTF-8");
+    let key = "audit.example/golden+383c52b7+AbGYXnLlfKpUbu72x23QYdh80qlNWEGkw2jx9ytRkeKC";
+    good(&["verify", path, "--key", key]);
+    assert_eq!(python(&trail).0, 0);
+    for receipt in ["receipt-0.json", "receipt-23.json"] {
+        good(&["verify", golden().join(receipt).to_str().expect("UTF-8"), "--key", key]);
+        assert_eq!(python(&golden().join(receipt)).0, 0);
+    }
+    let folder = folder();
+    let copy = folder.path().join("trail");
+    copy_folder(&trail, &copy);
+    let data = copy.to_str().expect("UTF-8");
+    good(&["clock", "accept", "--data", data]);
+    let expected: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(golden().join("entry-23.json")).expect("readable"))
+            .expect("JSON");
+    let shown: serde_json::Value =
+        serde_json::from_str(&good(&["show", "--data", data, "23", "--json"])).expect("JSON");
+    assert_eq!(shown, expected);
+    assert_eq!(good(&["search", "--data", data, "refund"]).lines().count(), 1);
+    assert_eq!(good(&["history", "--data", data, "--customer", "c-77"]), "", "the erased customer");
+    good(&["verify", data]);
+}
+
+#[test]
+fn another_key_is_not_accepted() {
+    let trail = golden().join("trail");
+    let other = "audit.example/log1+640a250f+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
+    let output = candor(&["verify", trail.to_str().expect("UTF-8"), "--key", other]);
+    assert_eq!(output.status.code(), Some(1));
+    bad(2, &["verify", "/no/such/place"]);
+}
+
+/// Fifty altered copies: journal bytes flipped, inserted, cut and swapped, receipts altered; the two verifiers agree
+/// on each, and on the entry where the Rust one names it.
+#[test]
+fn two_verifiers_agree_on_altered_copies() {
+    let folder = folder();
+    let original = std::fs::read(golden().join("trail/journal/0000000000.seg")).expect("readable");
+    let receipt = std::fs::read(golden().join("receipt-23.json")).expect("readable");
+    let mut refused = 0;
+    for round in 0..50usize {
+        let dice = proof::hash::sha256(&round.to_be_bytes()).0;
+        let number = |at: usize| u32::from_be_bytes([dice[at], dice[at + 1], dice[at + 2], dice[at + 3]]) as usize;
+        let is_receipt = round % 5 == 4;
+        let mut bytes = if is_receipt { receipt.clone() } else { original.clone() };
+        let at = number(0) % bytes.len();
+        match round % 4 {
+            0 => bytes[at] ^= 1 << (dice[8] % 7),
+            1 => bytes.insert(at, b'a'),
+            2 => bytes.truncate(at),
+            _ => {
+                let other = number(4) % bytes.len();
+                bytes.swap(at, other);
+            }
+        }
+        let path = if is_receipt {
+            folder.path().join(format!("{round}.json"))
+        } else {
+            let copy = folder.path().join(format!("{round}"));
+            copy_folder(&golden().join("trail/keys"), &copy.join("keys"));
+            std::fs::create_dir_all(copy.join("journal")).expect("made");
+            copy
+        };
+        let file = if is_receipt { path.clone() } else { path.join("journal/0000000000.seg") };
+        std::fs::write(&file, &bytes).expect("written");
+        let rust = candor(&["verify", path.to_str().expect("UTF-8")]);
+        let said = String::from_utf8_lossy(&rust.stdout).into_owned();
+        let (status, python_said) = python(&path);
+        assert_eq!(rust.status.code(), Some(status), "round {round}: {said} / {python_said}");
+        if let Some((_, entry)) = said.split_once("hold: entry ") {
+            let entry = entry.split(':').next().unwrap_or_default();
+            assert!(python_said.contains(&format!("entry {entry}:")), "round {round}: {said} / {python_said}");
+        }
+        refused += usize::from(status != 0);
+    }
+    println!("{refused} of 50 altered copies refused, by both alike");
+    assert!(refused >= 48, "{refused}");
+}

@@ -1,0 +1,4 @@
+//! Fuzzes one parser of outside bytes; `crates/candor/tests/fuzz_corpus.rs` replays the corpus.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| { let _ = ledger::segment::SegmentHeader::parse(data); });
