@@ -18,6 +18,17 @@ pub const BATCH_LINES: usize = 512;
 /// Refusals shown on standard error, at most; all are counted.
 const SHOWN_MAX: u64 = 20;
 
+/// What is printed while reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing: the caller measures.
+    Nothing,
+    /// Refusals, on standard error.
+    Refusals,
+    /// Each answered line's number and entry index too, on standard output.
+    Answers,
+}
+
 /// What came of an input.
 #[derive(Debug, Default, Clone, serde::Serialize)]
 pub struct Summary {
@@ -41,7 +52,7 @@ pub fn ingest(
     input: impl BufRead + Send,
     workers: usize,
     stop: &AtomicBool,
-    quiet: bool,
+    shown: Shown,
 ) -> Result<Summary> {
     intake.recipients(source)?;
     let (batches, queue) = sync_channel::<Batch>(2 * workers);
@@ -61,7 +72,7 @@ pub fn ingest(
         let mut failed = None;
         for result in &results {
             match result {
-                Ok(lines) => lines.into_iter().for_each(|answer| count(&mut summary, answer, quiet)),
+                Ok(lines) => lines.into_iter().for_each(|answer| count(&mut summary, answer, shown)),
                 Err(error) => failed = Some(error),
             }
             progress.set(summary.lines);
@@ -151,8 +162,12 @@ fn skip_line(input: &mut impl BufRead) -> Result<()> {
     }
 }
 
-fn count(summary: &mut Summary, (line, answer): LineAnswer, quiet: bool) {
+fn count(summary: &mut Summary, (line, answer): LineAnswer, shown: Shown) {
     summary.lines += 1;
+    let quiet = shown == Shown::Nothing;
+    if let (Shown::Answers, Ok(Accepted::Committed { index } | Accepted::Repeated { index, .. })) = (shown, &answer) {
+        println!("{line} {index}");
+    }
     match answer {
         Ok(Accepted::Committed { index }) => {
             summary.accepted += 1;

@@ -25,7 +25,7 @@ use seal::sealed::{Role, SealingKeys, seal};
 use seal::store::{KeyStore, Named, Resolved};
 use seal::tag::Tagger;
 use serde_json::{Value, json};
-use views::views::{Document, Documents};
+use views::views::{Document, Documents, Views};
 
 use crate::config::Config;
 
@@ -54,6 +54,7 @@ struct Shared {
     submitter: Submitter<Companion>,
     reader: Arc<Reader>,
     documents: Option<Documents>,
+    views: Option<Arc<Views>>,
     clock: Arc<dyn Clock>,
     origin: String,
     id_key: KeyedHash,
@@ -97,7 +98,7 @@ impl Intake {
         store: Arc<Mutex<KeyStore>>,
         submitter: Submitter<Companion>,
         reader: Arc<Reader>,
-        documents: Option<Documents>,
+        views: Option<Arc<Views>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Intake> {
         let held = store.lock().map_err(|_| anyhow!("another thread failed"))?;
@@ -119,7 +120,8 @@ impl Intake {
             detector,
             submitter,
             reader,
-            documents,
+            documents: views.as_ref().map(|views| views.documents()),
+            views,
             clock,
         };
         drop(held);
@@ -433,10 +435,8 @@ impl Intake {
         let (period, subject) = {
             let mut store = self.shared.store.lock().map_err(|_| anyhow!("another thread failed"))?;
             let Ok(period) = store.period_by_id(parts.period) else { return Ok(None) };
-            let tags: Vec<_> =
-                minimal.identifiers.iter().map(|(kind, normal)| store.identifier_tag(*kind, normal)).collect();
-            let subject = match tags.first() {
-                Some(tag) => store.closure(tag)?.first().copied(),
+            let subject = match &self.shared.views {
+                Some(views) => views.owner(stored.index)?,
                 None => None,
             };
             let subject = match subject {

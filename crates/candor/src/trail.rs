@@ -239,7 +239,6 @@ impl Trail {
             }
         });
         let submitter: Submitter<Companion> = sequencer.submitter();
-        let documents = views.as_ref().map(|views| views.documents());
         let intake = Intake::new(
             &config,
             Arc::clone(&catalogue),
@@ -247,7 +246,7 @@ impl Trail {
             Arc::clone(&store),
             submitter,
             reader,
-            documents,
+            views.clone(),
             clock,
         )?;
         Ok(Trail { paths, config, store, views, catalogue, intake, sequencer: Some(sequencer), _lock: guard })

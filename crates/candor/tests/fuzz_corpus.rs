@@ -56,7 +56,7 @@ fn no_corpus_file_panics() {
     count += each("frame", |data| {
         if let Ok(frame) = ledger::frame::Frame::parse(data) {
             if let Ok(entries) = frame.entries() {
-                (0..entries.len()).for_each(|place| drop(entries.record(place)));
+                (0..entries.len()).for_each(|place| assert!(entries.record(place).is_ok() || place < 4096));
             }
             frame.sections.iter().skip(2).for_each(|section| drop(frame.bodies(section)));
         }

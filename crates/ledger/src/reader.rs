@@ -325,6 +325,57 @@ impl Reader {
         Ok(())
     }
 
+    /// Every entry from `index` on, in order; each frame is read once. Leaf hashes are checked as in
+    /// [`Reader::entry`].
+    ///
+    /// # Errors
+    /// The journal does not hold what it should, or `each` fails.
+    pub fn each_entry<E: From<Error>>(
+        &self,
+        index: u64,
+        mut each: impl FnMut(StoredEntry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut failed = None;
+        self.follow(index, |frame| {
+            let first = frame.header.first_index;
+            let entries = frame.entries().map_err(|why| corrupt(first, why))?;
+            let bodies =
+                frame.sections.iter().skip(2).map(|section| frame.bodies(section)).collect::<Result<Vec<_>, _>>();
+            let bodies = bodies.map_err(|why| corrupt(first, why))?;
+            let mut used = vec![0usize; bodies.len()];
+            let mut prev = match first {
+                0 => proof::hash::genesis(&self.identity.origin, &self.identity.vkey),
+                _ => self.leaf(first - 1)?,
+            };
+            for place in 0..entries.len() {
+                let here = first + place as u64;
+                let record = entries.record(place).map_err(|why| corrupt(here, why))?;
+                let section = usize::from(record.section);
+                let (Some(body), Some(taken)) = (bodies.get(section), used.get_mut(section)) else {
+                    return Err(corrupt(here, "no section has its record"));
+                };
+                let sealed = body.sealed(*taken).map(<[u8]>::to_vec);
+                let digest = body.digest(*taken).ok_or_else(|| corrupt(here, "its section has no record for it"))?;
+                *taken += 1;
+                let bytes = record.entry(prev, frame.header.at, digest).to_bytes();
+                let leaf = proof::hash::leaf(&bytes);
+                if frame.leaf(place) != Some(leaf) {
+                    return Err(corrupt(here, "it does not hash to its leaf"));
+                }
+                prev = leaf;
+                if here < index {
+                    continue;
+                }
+                if let Err(error) = each(StoredEntry { index: here, bytes, leaf, sealed }) {
+                    failed = Some(error);
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
     /// A full receipt: entry, inclusion proof and the newest signed checkpoint. It is checked before it is given.
     ///
     /// # Errors

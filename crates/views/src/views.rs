@@ -271,11 +271,17 @@ impl Views {
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
         let end = reader.size();
-        let missing = self.missing_owners(reader, store, end)?;
+        let missing = self.missing_owners(reader, store)?;
         let mut pending = Vec::new();
-        for entry in self.cursor..end {
-            let stored = reader.entry(entry)?;
-            let owner = missing.get(&entry).copied().map_or_else(|| self.owner(entry), |subject| Ok(Some(subject)))?;
+        reader.each_entry(self.cursor, |stored| {
+            let entry = stored.index;
+            if entry >= end {
+                return Ok(());
+            }
+            let owner = match missing.get(&entry) {
+                Some(subject) => Some(*subject),
+                None => self.owner(entry)?,
+            };
             let keys = open::keys(&stored, owner, &mut *store.lock().map_err(|_| Error::Stopped)?)?;
             let opened = open::open(&stored, &keys, catalogue)?;
             let document = self.document_of(&opened, catalogue);
@@ -284,8 +290,8 @@ impl Views {
                 self.apply(std::mem::take(&mut pending))?;
             }
             progress(entry + 1);
-        }
-        Ok(())
+            Ok::<(), Error>(())
+        })
     }
 
     fn document_of(&self, opened: &open::Opened, catalogue: &Catalogue) -> Document {
@@ -301,12 +307,32 @@ impl Views {
 
     /// Owners that are not in the files: after a loss of power, or when rebuilding. Found through the tags of every
     /// living subject.
-    fn missing_owners(&self, reader: &Reader, store: &Mutex<KeyStore>, end: u64) -> Result<HashMap<u64, u64>, Error> {
+    fn missing_owners(&self, reader: &Reader, store: &Mutex<KeyStore>) -> Result<HashMap<u64, u64>, Error> {
         let mut unknown = std::collections::HashSet::new();
-        for entry in self.cursor..end {
-            if self.owner(entry)?.is_none() && reader.entry(entry)?.entry()?.personal.is_some() {
-                unknown.insert(entry);
+        let owners = self.shared.owners.read().map_err(|_| Error::Stopped)?;
+        let mut failed = None;
+        reader.follow(self.cursor, |frame| {
+            let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt {
+                what: format!("frame {}", frame.header.number),
+                why: why.to_string(),
+            };
+            let entries = frame.entries().map_err(corrupt)?;
+            for place in 0..entries.len() {
+                let entry = frame.header.first_index + place as u64;
+                if entry < self.cursor || entries.record(place).map_err(corrupt)?.personal.is_none() {
+                    continue;
+                }
+                match owners.get(entry) {
+                    Ok(None) => drop(unknown.insert(entry)),
+                    Ok(Some(_)) => {}
+                    Err(error) => failed = Some(error),
+                }
             }
+            Ok(failed.is_none())
+        })?;
+        drop(owners);
+        if let Some(error) = failed {
+            return Err(error);
         }
         let mut found = HashMap::new();
         if unknown.is_empty() {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::{Data, Output};
+use crate::ingest::Shown;
 use crate::trail::{OpenOptions_, Trail};
 
 /// `candor init`
@@ -71,6 +72,9 @@ pub struct Ingest {
     /// Make the trail first if there is none.
     #[arg(long)]
     init: bool,
+    /// Print the number of each line that is in the trail and the index of its entry, as soon as it is durable.
+    #[arg(long)]
+    answers: bool,
     /// File to read, or - for standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -95,13 +99,14 @@ impl Ingest {
         } else {
             Box::new(std::fs::File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?)
         };
+        let shown = if self.answers { Shown::Answers } else { Shown::Refusals };
         let summary = crate::ingest::ingest(
             &trail.intake,
             &self.source,
             BufReader::with_capacity(1 << 18, input),
             trail.config.workers,
             &stop,
-            false,
+            shown,
         )?;
         trail.close()?;
         if self.output.json {
