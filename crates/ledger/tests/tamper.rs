@@ -235,10 +235,10 @@ fn removed_swapped_and_cut_parts_are_found() {
         at += length;
     }
     let mut found = 0;
-    for place in 0..frames.len() {
+    for (place, frame) in frames.iter().enumerate() {
         let disk = trail.disk.copy();
         let mut other = bytes.clone();
-        other.drain(frames[place].clone());
+        other.drain(frame.clone());
         disk.set(name, other);
         assert!(!run(&disk, Some(&trail.mark)).holds(), "frame {place} removed");
         found += 1;
