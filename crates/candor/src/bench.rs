@@ -1,19 +1,44 @@
-//! `candor bench`: the write path in this process, beside probes of the machine's limits.
+//! `candor bench`: the write path in this process with everything on, beside probes of the machine's limits.
+//!
+//! The input is made beforehand, in a file. The clock stops when the last record is found by search and stands in its
+//! register. Figures are for comparing within one run: the machine's probes are part of it.
 
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::json;
+use views::index::Query;
+use views::registers::Thing;
+
+use crate::generate::Workload;
+use crate::ingest::Shown;
+use crate::intake::Worker;
+use crate::trail::Trail;
 
 /// `candor bench`
 #[derive(Args)]
 pub struct Bench {
+    /// Records to write; about 850 bytes each.
+    #[arg(long, default_value_t = 300_000)]
+    records: u64,
+    /// Folder for the trail of the run, which must not exist; removed afterwards unless --keep. Default: below the
+    /// system's folder for temporary files.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Keep the trail of the run.
+    #[arg(long)]
+    keep: bool,
     /// Print lines of the workload instead of measuring.
     #[arg(long, value_name = "COUNT")]
     generate: Option<u64>,
     /// Train a compression dictionary on the workload and write it to this file, instead of measuring.
     #[arg(long, value_name = "FILE", hide = true)]
-    dictionary: Option<std::path::PathBuf>,
+    dictionary: Option<PathBuf>,
     /// Seed of the workload.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -22,30 +47,111 @@ pub struct Bench {
     subjects: u64,
 }
 
+/// How long a probe runs.
+const PROBE: Duration = Duration::from_millis(300);
+
 impl Bench {
+    /// Measures, or makes the workload's lines.
     pub fn run(self) -> Result<ExitCode> {
-        use std::io::Write;
         if let Some(count) = self.generate {
-            let start = ledger::clock::Clock::now(&ledger::clock::SystemClock).0 - 86_400_000;
-            let mut workload = crate::generate::Workload::new(self.seed, self.subjects, start);
-            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-            for _ in 0..count {
-                writeln!(out, "{}", workload.line())?;
-            }
+            self.write_lines(count, std::io::stdout().lock())?;
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(file) = &self.dictionary {
             std::fs::write(file, self.train()?)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let folder = self
+            .folder
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("candor-bench-{}", std::process::id())));
+        std::fs::create_dir(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let result = self.measure(&folder);
+        if !self.keep {
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+        println!("{}", serde_json::to_string_pretty(&result?)?);
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn write_lines(&self, count: u64, out: impl Write) -> Result<()> {
+        let start = ledger::clock::Clock::now(&ledger::clock::SystemClock).0 - 86_400_000;
+        let mut workload = Workload::new(self.seed, self.subjects, start);
+        let mut out = std::io::BufWriter::new(out);
+        for _ in 0..count {
+            writeln!(out, "{}", workload.line())?;
+        }
+        Ok(out.flush()?)
+    }
+
+    fn measure(&self, folder: &Path) -> Result<serde_json::Value> {
+        let input = folder.join("input.jsonl");
+        self.write_lines(self.records, std::fs::File::create(&input)?)?;
+        let input_bytes = std::fs::metadata(&input)?.len();
+        let probes = probes(folder)?;
+        let data = folder.join("trail");
+        let trail = Trail::create(&data, None)?;
+        let (ingest, visible) = self.ingest(&trail, &input)?;
+        let rss_after = resident_mib();
+        let singles = singles(&trail)?;
+        let searches = searches(&trail)?;
+        trail.close()?;
+        let started = Instant::now();
+        let trail = Trail::open(&data, crate::trail::OpenOptions_::default())?;
+        let start_seconds = started.elapsed().as_secs_f64();
+        trail.close()?;
+        let verify = verify(&data)?;
+        let disk: u64 = bytes_below(&data)?;
+        Ok(json!({
+            "records": self.records, "bytes_a_record": input_bytes / self.records.max(1), "probes": probes, "ingest": ingest,
+            "visible_after_answer_ms": visible, "single_writer_ms": singles, "search_ms": searches, "start_seconds": start_seconds,
+            "verify": verify, "disk_bytes_an_event": disk as f64 / self.records as f64, "resident_mib_after_ingest": rss_after,
+        }))
+    }
+
+    fn ingest(&self, trail: &Trail, input: &Path) -> Result<(serde_json::Value, serde_json::Value)> {
+        let done = AtomicBool::new(false);
+        let written = AtomicU64::new(0);
+        let start = Instant::now();
+        std::thread::scope(|scope| -> Result<(serde_json::Value, serde_json::Value)> {
+            let sampler = scope.spawn(|| sample_visibility(trail, &done));
+            let windows = scope.spawn(|| sample_rate(trail, &done, &written));
+            let file = BufReader::with_capacity(1 << 18, std::fs::File::open(input)?);
+            let summary = crate::ingest::ingest(
+                &trail.intake,
+                "local",
+                file,
+                trail.config.workers,
+                &AtomicBool::new(false),
+                Shown::Nothing,
+            )?;
+            // The clock stops when the last record is found and stands in its register.
+            let last = summary.last_index.context("nothing was accepted")?;
+            let mut found = false;
+            trail.views()?.search(&Query { below: Some(last + 1), limit: 1, ..Query::default() }, |entry| {
+                found = entry == last;
+                false
+            })?;
+            let seconds = start.elapsed().as_secs_f64();
+            done.store(true, Ordering::Relaxed);
+            let visible = sampler.join().map_err(|_| anyhow::anyhow!("the sampler failed"))??;
+            let windows = windows.join().map_err(|_| anyhow::anyhow!("the sampler failed"))?;
+            let rate = self.records as f64 / seconds;
+            let slowest = windows.iter().copied().fold(f64::INFINITY, f64::min);
+            let ingest = json!({
+                "seconds": seconds, "records_a_second": rate, "slowest_second": if slowest.is_finite() { slowest } else { rate },
+                "accepted": summary.accepted, "repeated": summary.repeated, "refused": summary.refused, "last_is_found": found,
+            });
+            Ok((ingest, quantiles(visible)))
+        })
     }
 
     /// 16 KiB trained on the bodies of synthetic records; a record names the dictionary it needs by id for ever.
     fn train(&self) -> Result<Vec<u8>> {
         use record::schema::FieldClass;
+        const NOW: proof::time::UnixMillis = proof::time::UnixMillis(1_763_000_000_000);
         let (catalogue, detector) = (record::kinds::Catalogue::shipped()?, record::detect::Detector::new());
-        let mut workload = crate::generate::Workload::new(self.seed, self.subjects, 1_763_000_000_000);
+        let mut workload = Workload::new(self.seed, self.subjects, NOW.0);
         let mut reader = record::minimal::Reader::default();
         let hash = |_: &str| [0; 16];
         let mut samples = Vec::new();
@@ -55,7 +161,7 @@ impl Bench {
                 recipients: Default::default(),
                 site: None,
                 authority: record::schema::Authority::Source,
-                now: proof::time::UnixMillis(1_763_000_000_000),
+                now: NOW,
                 hash: &hash,
             };
             let minimal = reader.read(workload.line().as_bytes(), &catalogue, &detector, &context)?;
@@ -70,4 +176,162 @@ impl Bench {
         }
         Ok(zstd::dict::from_samples(&samples, 16 << 10)?)
     }
+}
+
+/// Ten times a second a record with a word of its own is written; how long after its answer is it found?
+fn sample_visibility(trail: &Trail, done: &AtomicBool) -> Result<Vec<f64>> {
+    let mut worker = Worker::default();
+    let mut taken = Vec::new();
+    let mut number = 0;
+    while !done.load(Ordering::Relaxed) {
+        number += 1;
+        let line = single(number, "visible");
+        trail.intake.lines(&mut worker, "local", &[(1, line.as_bytes())])?;
+        let answered = Instant::now();
+        let words = vec![format!("visible{number}")];
+        let mut found = false;
+        while !found && answered.elapsed() < Duration::from_secs(5) {
+            trail.views()?.search(&Query { words: words.clone(), limit: 1, ..Query::default() }, |_| {
+                found = true;
+                false
+            })?;
+        }
+        taken.push(answered.elapsed().as_secs_f64() * 1000.0);
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    Ok(taken)
+}
+
+fn sample_rate(trail: &Trail, done: &AtomicBool, written: &AtomicU64) -> Vec<f64> {
+    let mut rates = Vec::new();
+    written.store(trail.intake.reader().size(), Ordering::Relaxed);
+    let mut before = Instant::now();
+    while !done.load(Ordering::Relaxed) {
+        std::thread::park_timeout(Duration::from_millis(100));
+        if before.elapsed() >= Duration::from_secs(1) {
+            let size = trail.intake.reader().size();
+            rates.push((size - written.swap(size, Ordering::Relaxed)) as f64 / before.elapsed().as_secs_f64());
+            before = Instant::now();
+        }
+    }
+    rates
+}
+
+fn single(number: u64, word: &str) -> String {
+    let at = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
+    format!(
+        r#"{{"timestamp":"{at}","event_type":"EMAIL_SENT","correlation_id":"{word}-{number}","source_component":"bench","environment":"test","severity":"info","event_id":"{word}-{number}","email_id":"{word}-{number}","message_content":{{"subject":"{word}{number} one of many"}}}}"#
+    )
+}
+
+/// One synchronous writer, one record at a time.
+fn singles(trail: &Trail) -> Result<serde_json::Value> {
+    let mut worker = Worker::default();
+    let mut taken = Vec::new();
+    for number in 0..500 {
+        let line = single(number, "single");
+        let start = Instant::now();
+        trail.intake.lines(&mut worker, "local", &[(1, line.as_bytes())])?;
+        taken.push(start.elapsed().as_secs_f64() * 1000.0);
+    }
+    let found = trail.views()?.find(Thing::Message, "single-499", 10)?.len();
+    let mut value = quantiles(taken);
+    value["in_register"] = json!(found == 1);
+    Ok(value)
+}
+
+/// Word and filter, newest 50: a common word, a rarer pair, a word that does not exist.
+fn searches(trail: &Trail) -> Result<serde_json::Value> {
+    let mut all = serde_json::Map::new();
+    let filter = views::words::filter("kind", "EMAIL_SENT");
+    for (name, words) in [("common", vec!["order"]), ("pair", vec!["kettle", "umbrella"]), ("absent", vec!["zzyzx"])] {
+        let mut taken = Vec::new();
+        for _ in 0..200 {
+            let mut query =
+                Query { words: words.iter().map(|word| (*word).to_owned()).collect(), limit: 50, ..Query::default() };
+            query.words.push(filter.clone());
+            let start = Instant::now();
+            let mut hits = Vec::new();
+            trail.views()?.search(&query, |entry| {
+                hits.push(entry);
+                hits.len() < 50
+            })?;
+            // Each hit's line is read from the ledger and hashed to its leaf, as a guarded search does.
+            for entry in &hits {
+                trail.intake.reader().entry(*entry)?;
+            }
+            taken.push(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        all.insert(name.to_owned(), quantiles(taken));
+    }
+    Ok(all.into())
+}
+
+fn verify(data: &Path) -> Result<serde_json::Value> {
+    let disk = ledger::disk::RealDisk::read_only(&data.join("journal"));
+    let start = Instant::now();
+    let report = ledger::verify::verify(&disk, &Default::default(), &Default::default(), &|_, _| {})?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(
+        json!({"holds": report.holds(), "entries_a_second": report.entries as f64 / seconds, "mib_a_second": report.bytes as f64 / seconds / 1048576.0}),
+    )
+}
+
+/// What the machine can do: the disk's own sync, hashing, sealing.
+fn probes(folder: &Path) -> Result<serde_json::Value> {
+    let mut file = std::fs::File::create(folder.join("probe"))?;
+    let mut syncs = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < 2 * PROBE {
+        let one = Instant::now();
+        file.write_all(&[7; 4096])?;
+        file.sync_data()?;
+        syncs.push(one.elapsed().as_secs_f64() * 1000.0);
+    }
+    let hash = each_microsecond(|| {
+        std::hint::black_box(proof::hash::sha256(std::hint::black_box(&[7; 330])));
+    });
+    let key = seal::crypto::Key::from_bytes([7; 32]);
+    let mut buffer = Vec::with_capacity(1024);
+    let box_us = each_microsecond(|| {
+        buffer.clear();
+        buffer.resize(600, 7);
+        seal::crypto::encrypt(&key, [0; 12], b"", &mut buffer, 0);
+    });
+    Ok(
+        json!({"fdatasync_4k_ms": quantiles(syncs), "sha256_330_bytes_us": hash, "aes_gcm_600_bytes_us": box_us, "cores": std::thread::available_parallelism().map_or(0, usize::from)}),
+    )
+}
+
+fn each_microsecond(mut run: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut count = 0u64;
+    while start.elapsed() < PROBE {
+        (0..64).for_each(|_| run());
+        count += 64;
+    }
+    start.elapsed().as_secs_f64() * 1e6 / count as f64
+}
+
+fn quantiles(mut values: Vec<f64>) -> serde_json::Value {
+    values.sort_by(f64::total_cmp);
+    let at = |part: f64| {
+        values.get(((values.len() as f64 - 1.0) * part).round().max(0.0) as usize).copied().unwrap_or(f64::NAN)
+    };
+    json!({"p50": at(0.5), "p99": at(0.99), "max": at(1.0), "count": values.len()})
+}
+
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+}
+
+fn bytes_below(folder: &Path) -> Result<u64> {
+    let mut total = 0;
+    for item in std::fs::read_dir(folder)? {
+        let item = item?;
+        total += if item.file_type()?.is_dir() { bytes_below(&item.path())? } else { item.metadata()?.len() };
+    }
+    Ok(total)
 }

@@ -14,6 +14,7 @@ pub mod error;
 mod file;
 mod folder;
 pub mod index;
+pub mod inspect;
 pub mod open;
 mod owners;
 pub mod registers;

@@ -1,0 +1,155 @@
+//! After an erasure no file has the person, opened with every key that still lives.
+//!
+//! The same search runs first as its own control: before the erasure it must find the person in at least five places.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use ledger::disk::RealDisk;
+use ledger::ledger::{Ledger, Options};
+use proof::note::{NoteSigner, TYPE_ED25519};
+use record::identifier::IdentifierType::{Address, CustomerId};
+use seal::crypto::{KeyedHash, subkey};
+use seal::master::MasterKey;
+use seal::store::{KeyStore, Named};
+use support::{folder, good, ingest, root};
+
+const NAME: &str = "quintessa";
+const FULL_NAME: &str = "Quintessa Zwaneburg";
+const ADDRESS: &str = "quintessa.z@erase.example";
+const CUSTOMER: &str = "c-erase-1";
+
+fn record(i: u32, kind: &str) -> String {
+    format!(
+        r#"{{"timestamp":"2026-11-20T10:00:0{i}Z","event_type":"{kind}","correlation_id":"e-{i}","source_component":"shop","environment":"test","severity":"info","event_id":"e-{kind}-{i}","email_id":"e{i}@shop.example","recipient_details":{{"customer_id":"{CUSTOMER}","email":"{ADDRESS}","name":"{FULL_NAME}"}},"message_content":{{"subject":"Dear Quintessa, about your zebrafinch"}}}}"#
+    )
+}
+
+fn contains(bytes: &[u8], wanted: &str) -> bool {
+    let lower = bytes.to_ascii_lowercase();
+    lower.windows(wanted.len()).any(|window| window == wanted.to_lowercase().as_bytes())
+}
+
+/// Where the person can be found with the living keys.
+fn places(data: &Path) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    for file in support::files(data) {
+        let bytes = std::fs::read(&file).expect("readable");
+        assert!(
+            !contains(&bytes, NAME) && !contains(&bytes, ADDRESS) && !contains(&bytes, CUSTOMER),
+            "in clear in {}",
+            file.display()
+        );
+    }
+    let master = MasterKey::read(&data.join("keys/master.key")).expect("the key");
+    let mut store = KeyStore::open(&data.join("keys"), master).expect("it opens");
+    for tag in [store.identifier_tag(CustomerId, CUSTOMER), store.identifier_tag(Address, ADDRESS)] {
+        if !store.closure(&tag).expect("readable").is_empty() {
+            found.insert("identifiers");
+        }
+    }
+    let signer = NoteSigner::new(store.origin(), TYPE_ED25519, store.named(Named::LogSigning).expose()).expect("a key");
+    let derived = support::folder();
+    let ledger = Ledger::open(Options {
+        journal: Arc::new(RealDisk::new(&data.join("journal"))),
+        derived: derived.path().to_owned(),
+        high_water: data.join("keys/highwater"),
+        mac: KeyedHash::new(subkey(&store.named(Named::Id), "candor/v1/highwater\n").expose()),
+        signer,
+        clock: Arc::new(ledger::clock::SystemClock),
+        accept_clock: true,
+        key_generation: store.generation(),
+        writer: 1,
+        segment_bytes_max: None,
+    })
+    .expect("it opens");
+    let reader = ledger.reader();
+    let living: Vec<_> =
+        (1..=store.subject_count()).filter_map(|number| store.subject(number).expect("readable")).collect();
+    let mut theirs = BTreeSet::new();
+    for index in 0..reader.size() {
+        let stored = reader.entry(index).expect("an entry");
+        let entry = stored.entry().expect("an entry");
+        let Some(sealed) = &stored.sealed else { continue };
+        let parts = seal::sealed::Parts::parse(sealed).expect("sealed");
+        let period = store.period_by_id(parts.period).expect("a living period");
+        let mut bodies = vec![(None, seal::sealed::Role::Facts, entry.facts)];
+        if let Some(personal) = &entry.personal {
+            bodies.extend(
+                living
+                    .iter()
+                    .map(|subject| (Some(&subject.sealing), seal::sealed::Role::Personal, personal.commitment)),
+            );
+        }
+        for (subject, role, commitment) in bodies {
+            let keys = seal::sealed::OpeningKeys { origin: store.origin(), id: entry.id, period: &period, subject };
+            // Opening expands what is compressed.
+            let Ok(body) = parts.open(&keys, role, &commitment) else { continue };
+            if body.fields().iter().any(|field| contains(field.value, NAME) || contains(field.value, CUSTOMER)) {
+                found.insert(if role == seal::sealed::Role::Facts { "facts" } else { "journal" });
+                theirs.insert(index);
+            }
+        }
+    }
+    for subject in &living {
+        let entries = reader.entries_of(&subject.tagger, 1000).expect("readable");
+        if entries.iter().any(|entry| theirs.contains(entry)) {
+            found.insert("tags");
+        }
+    }
+    let view = store.named(Named::View);
+    for file in support::files(&data.join("views")) {
+        let Ok(clear) = views::inspect::clear_content(&view, &file) else {
+            assert!(file.ends_with("open.log"), "{} does not open", file.display());
+            assert_eq!(std::fs::metadata(&file).expect("there").len(), 0, "after a clean stop");
+            continue;
+        };
+        let name = file.strip_prefix(data).expect("below").to_str().expect("UTF-8").to_owned();
+        if name.starts_with("views/index/") && (contains(&clear, NAME) || contains(&clear, "zwaneburg")) {
+            found.insert("index");
+        }
+        if name.ends_with(".own") {
+            let owner = |index: u64| clear.chunks_exact(8).nth(index as usize).is_some_and(|owner| owner != [0; 8]);
+            if theirs.iter().any(|index| owner(*index))
+                || THEIRS.with_borrow(|held| held.iter().any(|index| owner(*index)))
+            {
+                found.insert("owners");
+            }
+        }
+    }
+    THEIRS.with_borrow_mut(|held| held.extend(theirs));
+    found
+}
+
+thread_local! {
+    /// The person's entries, as the control found them: afterwards nothing else can tell.
+    static THEIRS: std::cell::RefCell<BTreeSet<u64>> = const { std::cell::RefCell::new(BTreeSet::new()) };
+}
+
+#[test]
+fn no_file_has_the_person_once_they_are_erased() {
+    let folder = folder();
+    let trail = folder.path().join("trail");
+    let data = trail.to_str().expect("UTF-8");
+    let sample = root().join("examples/mail.jsonl");
+    good(&["ingest", "--init", "--data", data, sample.to_str().expect("UTF-8")]);
+    let lines: String = (0..5).map(|i| record(i, "EMAIL_SENT") + "\n").collect();
+    assert_eq!(ingest(data, lines.as_bytes(), &[]).0, 0);
+    assert_eq!(good(&["search", "--data", data, NAME, "zebrafinch"]).lines().count(), 5);
+    let control = places(&trail);
+    println!("before the erasure the person is found in {control:?}");
+    assert!(control.len() >= 5, "{control:?}");
+    good(&["erase", "--data", data, "--customer", CUSTOMER, "--reason", "DSR-9", "--yes"]);
+    assert_eq!(places(&trail), BTreeSet::new());
+    // A search for the name and a late record about them bring nothing back.
+    assert_eq!(good(&["search", "--data", data, NAME]), "");
+    assert_eq!(good(&["search", "--data", data, "zebrafinch"]), "");
+    assert_eq!(ingest(data, record(7, "EMAIL_BOUNCED").as_bytes(), &[]).0, 0);
+    assert_eq!(places(&trail), BTreeSet::new());
+    good(&["rebuild", "--data", data]);
+    assert_eq!(places(&trail), BTreeSet::new());
+    good(&["verify", data]);
+}
