@@ -284,6 +284,7 @@ impl Kind {
         }
         let mut pointers = compiler.pointers;
         pointers.sort();
+        compiler.forms.sort_by_key(|(number, _)| *number);
         if let Some(pair) = pointers.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let why = format!("field number {} is used twice", pair[0].0);
             return Err(SchemaError { kind, at: pair[1].1.clone(), why });
@@ -318,13 +319,16 @@ impl Kind {
         match number {
             0 => Some("/kind"),
             1 => Some("/kind_version"),
-            _ => self.pointers.iter().find(|(n, _)| *n == number).map(|(_, pointer)| pointer.as_str()),
+            _ => {
+                let at = self.pointers.binary_search_by_key(&number, |(held, _)| *held).ok()?;
+                Some(self.pointers[at].1.as_str())
+            }
         }
     }
 
     /// What the strings of a field mean; text for a number that the kind does not have.
     pub fn form(&self, number: u16) -> Form {
-        self.forms.iter().find(|(held, _)| *held == number).map_or(Form::Text, |(_, form)| *form)
+        self.forms.binary_search_by_key(&number, |(held, _)| *held).map_or(Form::Text, |at| self.forms[at].1)
     }
 
     /// Field number of a JSON Pointer.

@@ -12,7 +12,7 @@ mod rules;
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 /// Name of the rule set; changed with every change of a rule. Facts carry it in `/detected`.
 pub const RULESET: &str = "1";
@@ -35,10 +35,11 @@ pub struct Finding {
     pub rule: &'static str,
 }
 
-/// The compiled rule set.
+/// The compiled rule set: one automaton for tokens, whose case counts, and one for keywords of ordinary language.
 #[derive(Debug)]
 pub struct Detector {
-    automaton: AhoCorasick,
+    tokens: (AhoCorasick, Vec<&'static rules::Prefix>),
+    keywords: (AhoCorasick, Vec<&'static rules::Prefix>),
 }
 
 impl Default for Detector {
@@ -47,36 +48,45 @@ impl Default for Detector {
     }
 }
 
+fn automaton(keywords: bool) -> (AhoCorasick, Vec<&'static rules::Prefix>) {
+    let prefixes: Vec<&rules::Prefix> =
+        rules::PREFIXES.iter().filter(|prefix| prefix.needs_context == keywords).collect();
+    let automaton = AhoCorasick::builder()
+        .ascii_case_insensitive(keywords)
+        .match_kind(MatchKind::Standard)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(prefixes.iter().map(|prefix| prefix.text))
+        .expect("the shipped prefixes make an automaton");
+    (automaton, prefixes)
+}
+
 impl Detector {
     /// Compiles the shipped rule set.
     pub fn new() -> Detector {
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .build(rules::PREFIXES.iter().map(|prefix| prefix.text))
-            .expect("the shipped prefixes make an automaton");
-        Detector { automaton }
+        Detector { tokens: automaton(false), keywords: automaton(true) }
     }
 
-    /// Whether any prefix or keyword stands in the line: if not, [`Depth::Prefixes`] finds nothing in any part of it.
+    /// Whether a token with a known prefix stands anywhere in the line: if not, [`Depth::Prefixes`] finds nothing in
+    /// any string of it that has no escapes.
     pub fn may_have_prefix(&self, line: &str) -> bool {
-        self.automaton.is_match(line)
+        let (automaton, prefixes) = &self.tokens;
+        automaton.find_overlapping_iter(line).any(|hit| {
+            let prefix = prefixes.get(hit.pattern().as_usize());
+            prefix.is_some_and(|prefix| (prefix.check)(line.as_bytes(), hit.start(), hit.end()).is_some())
+        })
     }
 
     /// All findings in `text`, in order, not overlapping.
     pub fn scan(&self, text: &str, depth: Depth) -> Vec<Finding> {
         let bytes = text.as_bytes();
         let mut found = Vec::new();
-        for hit in self.automaton.find_overlapping_iter(text) {
-            let Some(prefix) = rules::PREFIXES.get(hit.pattern().as_usize()) else { continue };
-            if prefix.exact_case && &bytes[hit.start()..hit.end()] != prefix.text.as_bytes() {
-                continue;
-            }
-            if depth == Depth::Prefixes && prefix.needs_context {
-                continue;
-            }
-            if let Some(range) = (prefix.check)(bytes, hit.start(), hit.end()) {
-                found.push(Finding { range, rule: prefix.rule });
+        let both = [&self.tokens, &self.keywords];
+        for (automaton, prefixes) in &both[..if depth == Depth::Full { 2 } else { 1 }] {
+            for hit in automaton.find_overlapping_iter(text) {
+                let Some(prefix) = prefixes.get(hit.pattern().as_usize()) else { continue };
+                if let Some(range) = (prefix.check)(bytes, hit.start(), hit.end()) {
+                    found.push(Finding { range, rule: prefix.rule });
+                }
             }
         }
         if depth == Depth::Full {

@@ -8,21 +8,21 @@ use super::checks::{mix, password_like, random};
 pub(super) type Check = fn(&[u8], usize, usize) -> Option<Range<usize>>;
 
 /// One prefix of one rule.
+#[derive(Debug)]
 pub(super) struct Prefix {
     pub(super) text: &'static str,
     pub(super) rule: &'static str,
-    pub(super) exact_case: bool,
-    /// A keyword of ordinary language: not looked for in ids.
+    /// A keyword of ordinary language, in any case: not looked for in ids.
     pub(super) needs_context: bool,
     pub(super) check: Check,
 }
 
 const fn token(text: &'static str, rule: &'static str, check: Check) -> Prefix {
-    Prefix { text, rule, exact_case: true, needs_context: false, check }
+    Prefix { text, rule, needs_context: false, check }
 }
 
 const fn keyword(text: &'static str, rule: &'static str, check: Check) -> Prefix {
-    Prefix { text, rule, exact_case: false, needs_context: true, check }
+    Prefix { text, rule, needs_context: true, check }
 }
 
 pub(super) fn word(byte: u8) -> bool {
