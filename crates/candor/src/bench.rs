@@ -124,6 +124,7 @@ impl Bench {
                 trail.config.workers,
                 &AtomicBool::new(false),
                 Shown::Nothing,
+                crate::ingest::BATCH_LINES,
             )?;
             // The clock stops when the last record is found and stands in its register.
             let last = summary.last_index.context("nothing was accepted")?;

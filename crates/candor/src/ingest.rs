@@ -14,7 +14,7 @@ use crate::intake::{Accepted, Intake, LineAnswer, Worker, refusal_record};
 use crate::progress::Progress;
 
 /// Lines in a batch.
-pub const BATCH_LINES: usize = 512;
+pub const BATCH_LINES: u16 = 512;
 /// Refusals shown on standard error, at most; all are counted.
 const SHOWN_MAX: u64 = 20;
 
@@ -53,6 +53,7 @@ pub fn ingest(
     workers: usize,
     stop: &AtomicBool,
     shown: Shown,
+    batch_lines: u16,
 ) -> Result<Summary> {
     intake.recipients(source)?;
     let (batches, queue) = sync_channel::<Batch>(2 * workers);
@@ -67,7 +68,7 @@ pub fn ingest(
         drop(answers);
         // The workers hold the queue now: when the last of them ends, feeding ends too.
         drop(queue);
-        let reading = scope.spawn(move || feed(input, &batches, stop));
+        let reading = scope.spawn(move || feed(input, &batches, stop, usize::from(batch_lines)));
         let mut progress = Progress::new("ingesting", None);
         let mut failed = None;
         for result in &results {
@@ -111,8 +112,8 @@ fn work(intake: &Intake, source: &str, queue: &Mutex<Receiver<Batch>>, answers: 
 
 /// Splits the input into lines and batches. A line over the limit is cut one byte above it, so that memory stays
 /// bounded and the line is refused for its length.
-fn feed(mut input: impl BufRead, batches: &SyncSender<Batch>, stop: &AtomicBool) -> Result<bool> {
-    let mut batch = Batch::with_capacity(BATCH_LINES);
+fn feed(mut input: impl BufRead, batches: &SyncSender<Batch>, stop: &AtomicBool, batch_lines: usize) -> Result<bool> {
+    let mut batch = Batch::with_capacity(batch_lines);
     let mut number = 0;
     loop {
         if stop.load(Ordering::Relaxed) {
@@ -136,7 +137,7 @@ fn feed(mut input: impl BufRead, batches: &SyncSender<Batch>, stop: &AtomicBool)
             continue;
         }
         batch.push((number, line));
-        if batch.len() == BATCH_LINES && batches.send(std::mem::take(&mut batch)).is_err() {
+        if batch.len() == batch_lines && batches.send(std::mem::take(&mut batch)).is_err() {
             return Ok(false);
         }
     }

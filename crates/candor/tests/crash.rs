@@ -14,7 +14,7 @@ use support::{CANDOR, candor, folder, good};
 const KILLS: u64 = 200;
 const IN_FLIGHT_MIN: u64 = 150;
 /// Lines fed to each child: several batches.
-const ROUND_LINES: u64 = 2048;
+const ROUND_LINES: u64 = 512;
 
 fn line(i: u64) -> String {
     let text = "a delivery note about kettles and lanterns ".repeat(6);
@@ -35,7 +35,7 @@ fn two_hundred_kills_lose_nothing_answered() {
     let mut in_flight = 0;
     for round in 0..KILLS {
         let mut child = Command::new(CANDOR)
-            .args(["ingest", "--data", &data, "-", "--answers"])
+            .args(["ingest", "--data", &data, "-", "--answers", "--batch-lines", "64"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -65,7 +65,7 @@ fn two_hundred_kills_lose_nothing_answered() {
             got
         });
         killer.recv().expect("a first answer");
-        let wait = u64::from(proof::hash::sha256(&round.to_be_bytes()).0[0]) * 40;
+        let wait = u64::from(proof::hash::sha256(&round.to_be_bytes()).0[0]) * 20;
         let (_never, timer) = std::sync::mpsc::channel::<()>();
         let _ = timer.recv_timeout(std::time::Duration::from_micros(wait));
         child.kill().expect("killed");

@@ -75,6 +75,9 @@ pub struct Ingest {
     /// Print the number of each line that is in the trail and the index of its entry, as soon as it is durable.
     #[arg(long)]
     answers: bool,
+    /// Lines in a batch, committed and answered together; fewer are answered sooner and cost more.
+    #[arg(long, default_value_t = crate::ingest::BATCH_LINES, value_parser = clap::value_parser!(u16).range(1..=2048))]
+    batch_lines: u16,
     /// File to read, or - for standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -107,6 +110,7 @@ impl Ingest {
             trail.config.workers,
             &stop,
             shown,
+            self.batch_lines,
         )?;
         trail.close()?;
         if self.output.json {
