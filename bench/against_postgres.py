@@ -18,21 +18,24 @@ import tempfile
 import time
 
 SCHEMA = """
-CREATE EXTENSION IF NOT EXISTS pgcrypto;
-CREATE TABLE event (id bigserial PRIMARY KEY, event_id text UNIQUE, kind text, at timestamptz, body jsonb, words tsvector, chain bytea);
-CREATE TABLE head (chain bytea); INSERT INTO head VALUES ('\\x00');
-CREATE INDEX ON event USING gin (words); CREATE INDEX ON event (kind, at);
+CREATE TABLE event (id bigserial PRIMARY KEY, event_id text UNIQUE, body text, words tsvector, chain bytea);
+CREATE INDEX ON event USING gin (words);
 CREATE FUNCTION link() RETURNS trigger AS $$
 DECLARE before bytea;
 BEGIN
-  SELECT chain INTO before FROM head FOR UPDATE;
-  NEW.chain := sha256(before || convert_to(NEW.body::text, 'UTF8'));
-  NEW.words := to_tsvector('simple', NEW.body::text);
-  UPDATE head SET chain = NEW.chain;
+  SELECT chain INTO before FROM event ORDER BY id DESC LIMIT 1;
+  NEW.chain := sha256(coalesce(before, ''::bytea) || convert_to(NEW.body, 'UTF8'));
   RETURN NEW;
 END $$ LANGUAGE plpgsql;
 CREATE TRIGGER link BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION link();
 """
+
+
+def words(record):
+    """The words that Candor indexes: subject, names, addresses, tokens."""
+    content, people = record.get("message_content", {}), record.get("recipient_details", {})
+    parts = [content.get("subject", ""), people.get("name", ""), people.get("email", ""), record.get("status", ""), record["event_type"]]
+    return " ".join(part for part in parts if part)
 
 
 def binaries():
@@ -61,10 +64,11 @@ def postgres(folder, lines):
         cursor = connection.cursor()
         cursor.execute(SCHEMA)
         connection.commit()
-        rows = [(r["event_id"], r["event_type"], r["timestamp"], json.dumps(r)) for r in map(json.loads, lines)]
+        rows = [(r["event_id"], line, words(r)) for r, line in ((json.loads(line), line) for line in lines)]
         start = time.monotonic()
         for at in range(0, len(rows), 500):
-            execute_values(cursor, "INSERT INTO event(event_id, kind, at, body) VALUES %s ON CONFLICT DO NOTHING", rows[at:at + 500], page_size=500)
+            execute_values(cursor, "INSERT INTO event(event_id, body, words) VALUES %s ON CONFLICT DO NOTHING", rows[at:at + 500],
+                           template="(%s, %s, to_tsvector('simple', %s))", page_size=500)
             connection.commit()
         seconds = time.monotonic() - start
         cursor.execute("SELECT pg_total_relation_size('event')")

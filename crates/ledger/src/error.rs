@@ -22,9 +22,7 @@ pub enum Error {
         why: String,
     },
     /// The journal ends before what was signed.
-    #[error(
-        "open journal: {missing} signed entries are missing: restore the journal, or open a successor with `candor init --succeeds`"
-    )]
+    #[error("open journal: {missing} signed entries are missing: restore the journal from its newest copy")]
     RolledBack {
         /// Entries that the high-water mark knows and the journal does not.
         missing: u64,

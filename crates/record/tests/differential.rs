@@ -66,7 +66,7 @@ fn value(schema: &Value, seed: &mut Seed) -> Value {
 /// Changes one place of a record.
 fn damage(record: &mut Value, seed: &mut Seed) {
     let Some(map) = record.as_object_mut() else { return };
-    let names: Vec<String> = map.keys().cloned().filter(|name| name != "event_type").collect();
+    let names: Vec<String> = map.keys().filter(|name| *name != "event_type").cloned().collect();
     let name = names[seed.below(names.len() as u64) as usize].clone();
     if map[&name].is_object() && seed.below(2) == 0 && map[&name].as_object().is_some_and(|inner| !inner.is_empty()) {
         return damage(map.get_mut(&name).unwrap_or(&mut Value::Null), seed);
