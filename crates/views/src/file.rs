@@ -142,6 +142,10 @@ impl Vault {
     /// Reads a whole file.
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path)?;
+        // An empty file has one empty block, whose tag must fit too.
+        if file.length == 0 {
+            file.block(0)?;
+        }
         file.read(0, file.length as usize)
     }
 }
