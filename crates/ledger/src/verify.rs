@@ -293,15 +293,14 @@ fn segment(
     let name = file_name(number);
     let what = format!("segment {number}");
     let length = disk.length(&name).map_err(io("read", &what))?;
-    if let Some(done) = options.done.get(&number).filter(|done| done.length == length) {
-        let bytes = disk.read(&name, 0, length as usize).map_err(io("read", &what))?;
-        if sha256(&bytes).hex() == done.file {
-            progress.bytes.fetch_add(length, Ordering::Relaxed);
-            progress.entries.fetch_add(done.entries, Ordering::Relaxed);
-            return Ok(Ok(done.clone()));
-        }
-    }
     let bytes = disk.read(&name, 0, length as usize).map_err(io("read", &what))?;
+    if let Some(done) = options.done.get(&number).filter(|done| done.length == length)
+        && sha256(&bytes).hex() == done.file
+    {
+        progress.bytes.fetch_add(length, Ordering::Relaxed);
+        progress.entries.fetch_add(done.entries, Ordering::Relaxed);
+        return Ok(Ok(done.clone()));
+    }
     let broken = |frame: Option<u64>, entry: Option<u64>, what: String| Finding { segment: number, frame, entry, what };
     let (header, mut at) = match SegmentHeader::parse(&bytes[..bytes.len().min(HEADER_BYTES_MAX + 4)]) {
         Ok(found) => found,
@@ -341,7 +340,6 @@ fn segment(
             Err(Wrong::Newer(version)) => return Err(Error::NewerVersion { what: "frame", version }),
             Err(Wrong::Here { entry, what }) => return Ok(Err(broken(Some(position.frame), entry, what))),
         }
-        progress.bytes.fetch_add(0, Ordering::Relaxed);
         progress.entries.fetch_add(position.range.size() - start, Ordering::Relaxed);
     }
     progress.bytes.fetch_add(length, Ordering::Relaxed);
@@ -387,11 +385,9 @@ fn frame(
     } else if position.frame > 0 {
         return Err(wrong(None, "it does not carry the checkpoint of the frame before"));
     }
-    let entries_wrong = check_entries(&frame, position, state);
     // The entry is the better name for what is wrong; a wrong check sum alone still is wrong.
-    entries_wrong?;
-    let sums = frame.clone().sound().map(drop);
-    sums.map_err(|why| wrong(None, why.to_string()))?;
+    check_entries(&frame, position, state)?;
+    frame.clone().sound().map_err(|why| wrong(None, why.to_string()))?;
     crate::directory::apply(position, &frame).map_err(|why| wrong(None, why))?;
     state.frames += 1;
     state.entries += u64::from(frame.header.count);
