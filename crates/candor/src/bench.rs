@@ -16,7 +16,7 @@ use views::index::Query;
 use views::registers::Thing;
 
 use crate::generate::Workload;
-use crate::ingest::Shown;
+use crate::ingest::{Input, Shown};
 use crate::intake::Worker;
 use crate::trail::Trail;
 
@@ -90,21 +90,22 @@ impl Bench {
         let input_bytes = std::fs::metadata(&input)?.len();
         let probes = probes(folder)?;
         let data = folder.join("trail");
-        let trail = Trail::create(&data, None)?;
+        let trail = Trail::create(&data, None, None)?;
         let (ingest, visible) = self.ingest(&trail, &input)?;
         let rss_after = resident_mib();
         let singles = singles(&trail)?;
+        let writers = many_writers(&trail)?;
         let searches = searches(&trail)?;
         trail.close()?;
         let started = Instant::now();
-        let trail = Trail::open(&data, crate::trail::OpenOptions_::default())?;
+        let trail = Trail::open(&data, crate::trail::OpenMode::default())?;
         let start_seconds = started.elapsed().as_secs_f64();
         trail.close()?;
         let verify = verify(&data)?;
         let disk: u64 = bytes_below(&data)?;
         Ok(json!({
             "records": self.records, "bytes_a_record": input_bytes / self.records.max(1), "probes": probes, "ingest": ingest,
-            "visible_after_answer_ms": visible, "single_writer_ms": singles, "search_ms": searches, "start_seconds": start_seconds,
+            "visible_after_answer_ms": visible, "single_writer_ms": singles, "sixteen_writers": writers, "search_ms": searches, "start_seconds": start_seconds,
             "verify": verify, "disk_bytes_an_event": disk as f64 / self.records as f64, "resident_mib_after_ingest": rss_after,
         }))
     }
@@ -116,16 +117,15 @@ impl Bench {
         std::thread::scope(|scope| -> Result<(serde_json::Value, serde_json::Value)> {
             let sampler = scope.spawn(|| sample_visibility(trail, &done));
             let windows = scope.spawn(|| sample_rate(trail, &done, &written));
-            let file = BufReader::with_capacity(1 << 18, std::fs::File::open(input)?);
-            let summary = crate::ingest::ingest(
-                &trail.intake,
-                "local",
-                file,
-                trail.config.workers,
-                &AtomicBool::new(false),
-                Shown::Nothing,
-                crate::ingest::BATCH_LINES,
-            )?;
+            let file = BufReader::with_capacity(1 << 20, std::fs::File::open(input)?);
+            let input = Input {
+                source: "local",
+                workers: trail.config.workers,
+                stop: &AtomicBool::new(false),
+                shown: Shown::Nothing,
+                batch_lines: crate::ingest::BATCH_LINES,
+            };
+            let summary = crate::ingest::ingest(&trail.intake, &input, file)?;
             // The clock stops when the last record is found and stands in its register.
             let last = summary.last_index.context("nothing was accepted")?;
             let mut found = false;
@@ -239,6 +239,40 @@ fn singles(trail: &Trail) -> Result<serde_json::Value> {
     let mut value = quantiles(taken);
     value["in_register"] = json!(found == 1);
     Ok(value)
+}
+
+/// Sixteen synchronous writers that together send 1,000 records a second for ten seconds, each on its schedule: a late
+/// answer also delays what is sent after it, and counts from when that should have been sent.
+fn many_writers(trail: &Trail) -> Result<serde_json::Value> {
+    const WRITERS: u64 = 16;
+    const EACH: u64 = 625;
+    const BETWEEN: Duration = Duration::from_millis(WRITERS);
+    let start = Instant::now() + BETWEEN;
+    let taken = std::thread::scope(|scope| -> Result<Vec<f64>> {
+        let one = |writer: u64| -> Result<Vec<f64>> {
+            let mut worker = Worker::default();
+            let mut taken = Vec::with_capacity(EACH as usize);
+            for number in 0..EACH {
+                let due = start + BETWEEN * number as u32 + Duration::from_millis(writer);
+                let wait = due.saturating_duration_since(Instant::now());
+                if !wait.is_zero() {
+                    std::thread::park_timeout(wait);
+                }
+                let line = single(writer * EACH + number, "many");
+                trail.intake.lines(&mut worker, "local", &[(1, line.as_bytes())])?;
+                taken.push(due.elapsed().as_secs_f64() * 1000.0);
+            }
+            Ok(taken)
+        };
+        let threads: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || one(writer))).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| anyhow::anyhow!("a writer failed"))??);
+        }
+        Ok(all)
+    })?;
+    let rate = taken.len() as f64 / start.elapsed().as_secs_f64();
+    Ok(json!({"records_a_second": rate, "answered_ms": quantiles(taken)}))
 }
 
 /// Word and filter, newest 50: a common word, a rarer pair, a word that does not exist.

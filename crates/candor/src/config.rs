@@ -17,6 +17,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "\"keys/master.key\" in the data directory",
         "File with the master key, 64 hexadecimal digits, mode 0600. The environment variable CANDOR_MASTER_KEY (the digits themselves) wins over it. Keep it off the data disk: who has both can read everything.",
     ),
+    (
+        "high_water_copy",
+        "none",
+        "A second file for the high-water mark, on another disk: who rolls back the data directory with its keys is noticed by it.",
+    ),
     ("kinds_folder", "none", "Folder of further kinds, one JSON Schema each (docs/formats/kinds.md)."),
     ("workers", "2", "Threads that validate and seal, 1 to 64."),
     (
@@ -33,6 +38,7 @@ pub struct Config {
     pub environment: String,
     pub site: Option<String>,
     pub master_key_file: Option<PathBuf>,
+    pub high_water_copy: Option<PathBuf>,
     pub kinds_folder: Option<PathBuf>,
     pub workers: usize,
     pub sources: BTreeMap<String, Source>,
@@ -72,6 +78,7 @@ impl Default for Config {
             environment: "production".into(),
             site: None,
             master_key_file: None,
+            high_water_copy: None,
             kinds_folder: None,
             workers: 2,
             sources,
@@ -142,6 +149,7 @@ mod tests {
         let full = Config {
             site: Some("s".into()),
             master_key_file: Some("m".into()),
+            high_water_copy: Some("h".into()),
             kinds_folder: Some("k".into()),
             ..Config::default()
         };

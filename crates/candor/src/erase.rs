@@ -1,13 +1,11 @@
 //! Erasing a person, in steps that are each safe to do again.
 
-use std::sync::Mutex;
-
 use anyhow::{Context, Result, anyhow, bail};
 use ledger::reader::Reader;
 use reads::guard::OwnRecord;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
-use seal::store::KeyStore;
+use seal::shared::SharedStore;
 use serde_json::json;
 use views::open;
 
@@ -28,7 +26,7 @@ pub struct Certificate {
 pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, actor: &str) -> Result<Certificate> {
     let views = trail.views()?;
     let (subjects, taggers) = {
-        let mut store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let mut store = trail.store.lock()?;
         let tag = store.identifier_tag(kind, &normalise(kind, given));
         let subjects = store.closure(&tag)?;
         let mut taggers = Vec::new();
@@ -60,7 +58,7 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     // 2. The views' note first: it is made of tags that the next line ends.
     views.note_forget(&entries)?;
     {
-        let mut store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let mut store = trail.store.lock()?;
         let today = ledger::clock::Clock::now(&ledger::clock::SystemClock).day();
         store.destroy_subjects(&subjects, today)?;
     }
@@ -88,8 +86,8 @@ fn own(trail: &Trail, kind: &'static str, fields: serde_json::Value) -> Result<u
 }
 
 /// Does every erasure again that the key store has not seen: after a stop, and after a restored backup.
-pub fn redo(reader: &Reader, store: &Mutex<KeyStore>, catalogue: &Catalogue) -> Result<()> {
-    let from = store.lock().map_err(|_| anyhow!("another thread failed"))?.erased_up_to();
+pub fn redo(reader: &Reader, store: &SharedStore, catalogue: &Catalogue) -> Result<()> {
+    let from = store.lock()?.erased_up_to();
     let mut found = Vec::new();
     reader.follow(from, |frame| {
         let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt {
@@ -106,7 +104,7 @@ pub fn redo(reader: &Reader, store: &Mutex<KeyStore>, catalogue: &Catalogue) -> 
         }
         Ok(true)
     })?;
-    let mut store = store.lock().map_err(|_| anyhow!("another thread failed"))?;
+    let mut store = store.lock()?;
     let today = ledger::clock::Clock::now(&ledger::clock::SystemClock).day();
     for index in found.into_iter().filter(|index| *index >= from) {
         let stored = reader.entry(index)?;

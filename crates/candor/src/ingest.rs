@@ -1,16 +1,15 @@
 //! `candor ingest`: lines from a file or standard input, in batches, over several workers.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
-use record::error::Refusal;
 use record::minimal::RECORD_BYTES_MAX;
 
-use crate::intake::{Accepted, Intake, LineAnswer, Worker, refusal_record};
+use crate::intake::{Accepted, Intake, LineAnswer, Prepared, Refused, Sent, Why, Worker, refusal_record};
 use crate::progress::Progress;
 
 /// Lines in a batch.
@@ -35,86 +34,131 @@ pub struct Summary {
     pub lines: u64,
     pub accepted: u64,
     pub repeated: u64,
+    /// Of these, repeats of what is older than 30 days.
+    pub repeated_late: u64,
     pub conflicts: u64,
     pub refused: u64,
     pub refused_by_reason: BTreeMap<&'static str, u64>,
+    #[serde(skip)]
+    refusals: BTreeMap<Why, u64>,
     pub first_index: Option<u64>,
     pub last_index: Option<u64>,
     pub interrupted: bool,
 }
 
-type Batch = Vec<(u64, Vec<u8>)>;
+/// Batches that the writer has and that were not answered yet, at most.
+const IN_FLIGHT_MAX: usize = 16;
 
-/// Reads lines until the end or an interrupt; what was read before it is committed.
-pub fn ingest(
-    intake: &Intake,
-    source: &str,
-    input: impl BufRead + Send,
-    workers: usize,
-    stop: &AtomicBool,
-    shown: Shown,
-    batch_lines: u16,
-) -> Result<Summary> {
+/// What to read and how.
+pub struct Input<'a> {
+    /// The source that the lines belong to.
+    pub source: &'a str,
+    /// Threads that validate and seal.
+    pub workers: usize,
+    /// Set by an interrupt: what was read before it is committed.
+    pub stop: &'a AtomicBool,
+    /// What is printed meanwhile.
+    pub shown: Shown,
+    /// Lines in a batch.
+    pub batch_lines: u16,
+}
+
+/// Lines with their numbers.
+type Lines = Vec<(u64, Vec<u8>)>;
+/// Something with the place of its batch in the input.
+type Placed<T> = (u64, T);
+
+/// Reads lines until the end or an interrupt; what was read before it is committed, in the order of the input.
+///
+/// Four stages: one thread reads, the workers prepare batches, one thread puts them in order again and hands them to
+/// the writer, this one takes the answers.
+pub fn ingest(intake: &Intake, input: &Input<'_>, lines: BufReader<impl Read + Send>) -> Result<Summary> {
+    let source = input.source;
     intake.recipients(source)?;
-    let (batches, queue) = sync_channel::<Batch>(2 * workers);
+    let (batches, queue) = sync_channel::<Placed<Lines>>(2 * input.workers);
     let queue = Arc::new(Mutex::new(queue));
-    let (answers, results) = sync_channel::<Result<Vec<LineAnswer>>>(64);
+    let (prepared, unordered) = sync_channel::<Placed<Result<Prepared>>>(input.workers);
+    let (sent, answers) = sync_channel::<Result<Sent>>(IN_FLIGHT_MAX);
     let mut summary = Summary::default();
     std::thread::scope(|scope| -> Result<()> {
-        for _ in 0..workers {
-            let (queue, answers, intake) = (Arc::clone(&queue), answers.clone(), intake.clone());
-            scope.spawn(move || work(&intake, source, &queue, &answers));
+        for _ in 0..input.workers {
+            let (queue, prepared, intake) = (Arc::clone(&queue), prepared.clone(), intake.clone());
+            scope.spawn(move || work(&intake, source, &queue, &prepared));
         }
-        drop(answers);
-        // The workers hold the queue now: when the last of them ends, feeding ends too.
-        drop(queue);
-        let reading = scope.spawn(move || feed(input, &batches, stop, usize::from(batch_lines)));
+        // The workers hold these now: when the last of them ends, the stages around them end too.
+        drop((prepared, queue));
+        let reading = scope.spawn(move || feed(lines, &batches, input.stop, usize::from(input.batch_lines)));
+        scope.spawn(|| send_in_order(intake, unordered, sent));
         let mut progress = Progress::new("ingesting", None);
-        let mut failed = None;
-        for result in &results {
-            match result {
-                Ok(lines) => lines.into_iter().for_each(|answer| count(&mut summary, answer, shown)),
-                Err(error) => failed = Some(error),
+        let mut worker = Worker::default();
+        for sent in answers {
+            for answer in intake.land(&mut worker, source, sent?)? {
+                count(&mut summary, answer, input.shown);
             }
             progress.set(summary.lines);
         }
         drop(progress);
-        let read = reading.join().map_err(|_| anyhow!("the reading thread failed"))?;
-        match failed {
-            Some(error) => Err(error),
-            None => read.map(|interrupted| summary.interrupted = interrupted),
-        }
+        summary.interrupted = reading.join().map_err(|_| anyhow!("the reading thread failed"))??;
+        Ok(())
     })?;
     if summary.refused > 0 {
-        let records =
-            summary.refused_by_reason.iter().map(|(code, count)| refusal_record(source, code, *count)).collect();
+        let records = summary.refusals.iter().map(|(why, count)| refusal_record(source, why, *count)).collect();
         intake.own(records).map_err(|why| anyhow!("{why}"))?;
     }
     Ok(summary)
 }
 
-fn work(intake: &Intake, source: &str, queue: &Mutex<Receiver<Batch>>, answers: &SyncSender<Result<Vec<LineAnswer>>>) {
+fn work(
+    intake: &Intake,
+    source: &str,
+    queue: &Mutex<Receiver<Placed<Lines>>>,
+    prepared: &SyncSender<Placed<Result<Prepared>>>,
+) {
     let mut worker = Worker::default();
     loop {
         let batch = match queue.lock() {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok(batch) = batch else { return };
+        let Ok((place, batch)) = batch else { return };
         let lines: Vec<(u64, &[u8])> = batch.iter().map(|(line, bytes)| (*line, bytes.as_slice())).collect();
-        let result = intake.lines(&mut worker, source, &lines);
+        let result = intake.prepare(&mut worker, source, &lines);
+        intake.nudge_keys();
         let failed = result.is_err();
-        if answers.send(result).is_err() || failed {
+        if prepared.send((place, result)).is_err() || failed {
             return;
+        }
+    }
+}
+
+/// Hands batches to the writer in the order of the input. It holds at most as many as there are workers, since each
+/// batch before the one that is missing is with one of them.
+fn send_in_order(intake: &Intake, unordered: Receiver<Placed<Result<Prepared>>>, sent: SyncSender<Result<Sent>>) {
+    let mut held = BTreeMap::new();
+    let mut next = 0;
+    for (place, result) in unordered {
+        held.insert(place, result);
+        while let Some(result) = held.remove(&next) {
+            next += 1;
+            let result = result.and_then(|prepared| intake.send(prepared));
+            let failed = result.is_err();
+            if sent.send(result).is_err() || failed {
+                return;
+            }
         }
     }
 }
 
 /// Splits the input into lines and batches. A line over the limit is cut one byte above it, so that memory stays
 /// bounded and the line is refused for its length.
-fn feed(mut input: impl BufRead, batches: &SyncSender<Batch>, stop: &AtomicBool, batch_lines: usize) -> Result<bool> {
-    let mut batch = Batch::with_capacity(batch_lines);
-    let mut number = 0;
+fn feed(
+    mut input: BufReader<impl Read>,
+    batches: &SyncSender<Placed<Lines>>,
+    stop: &AtomicBool,
+    batch_lines: usize,
+) -> Result<bool> {
+    let mut batch = Lines::with_capacity(batch_lines);
+    let (mut number, mut place) = (0, 0);
     loop {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -137,12 +181,16 @@ fn feed(mut input: impl BufRead, batches: &SyncSender<Batch>, stop: &AtomicBool,
             continue;
         }
         batch.push((number, line));
-        if batch.len() == batch_lines && batches.send(std::mem::take(&mut batch)).is_err() {
-            return Ok(false);
+        // A pipe that has nothing more for now must not keep what it gave waiting for a full batch.
+        if batch.len() == batch_lines || input.buffer().is_empty() {
+            if batches.send((place, std::mem::take(&mut batch))).is_err() {
+                return Ok(false);
+            }
+            place += 1;
         }
     }
     if !batch.is_empty() {
-        let _ = batches.send(batch);
+        let _ = batches.send((place, batch));
     }
     Ok(stop.load(Ordering::Relaxed))
 }
@@ -175,26 +223,30 @@ fn count(summary: &mut Summary, (line, answer): LineAnswer, shown: Shown) {
             summary.first_index = Some(summary.first_index.map_or(index, |first| first.min(index)));
             summary.last_index = Some(summary.last_index.map_or(index, |last| last.max(index)));
         }
-        Ok(Accepted::Repeated { .. }) => summary.repeated += 1,
+        Ok(Accepted::Repeated { late, .. }) => {
+            summary.repeated += 1;
+            summary.repeated_late += u64::from(late);
+        }
         Ok(Accepted::Conflict { index }) => {
             summary.conflicts += 1;
-            refuse(summary, "conflict", quiet, || {
+            let why = Why { code: "conflict", kind: None, rule: None };
+            refuse(summary, why, quiet, || {
                 format!(
                     "line {line}: /event_id was used before for other content, as entry {index}: give each record its own id"
                 )
             });
         }
-        Err(refusal) => refuse(summary, refusal.code(), quiet, || sentence(line, &refusal)),
+        Err(Refused { refusal, kind }) => {
+            let why = Why { code: refusal.code(), kind, rule: refusal.rule() };
+            refuse(summary, why, quiet, || format!("line {line}: {refusal}"));
+        }
     }
 }
 
-fn sentence(line: u64, refusal: &Refusal) -> String {
-    format!("line {line}: {refusal}")
-}
-
-fn refuse(summary: &mut Summary, code: &'static str, quiet: bool, say: impl FnOnce() -> String) {
+fn refuse(summary: &mut Summary, why: Why, quiet: bool, say: impl FnOnce() -> String) {
     summary.refused += 1;
-    *summary.refused_by_reason.entry(code).or_default() += 1;
+    *summary.refused_by_reason.entry(why.code).or_default() += 1;
+    *summary.refusals.entry(why).or_default() += 1;
     if summary.refused <= SHOWN_MAX && !quiet {
         eprintln!("candor: {}", say());
     } else if summary.refused == SHOWN_MAX + 1 && !quiet {

@@ -1,16 +1,18 @@
 //! From lines to committed entries: validate, minimise, resolve, seal, submit.
 //!
-//! The order that keeps a key from being lost: keys are made while sealing, [`KeyStore::commit`] makes them durable,
-//! and only then is the batch handed to the sequencer.
+//! A batch is prepared by a worker, handed to the writer, and answered when it is durable; the three steps are apart so
+//! that workers need not wait. The order that keeps a key from being lost: keys are taken while sealing, with a ticket;
+//! the writer makes that ticket durable before it appends.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
 use ledger::clock::Clock;
 use ledger::ledger::{Item, Outcome};
 use ledger::reader::Reader;
-use ledger::sequencer::Submitter;
+use ledger::sequencer::{Answer, Batch, Submitter};
 use proof::commitment::Field;
 use proof::entry::EntryId;
 use reads::guard::OwnRecord;
@@ -22,12 +24,17 @@ use record::schema::{Authority, FieldClass};
 use seal::crypto::{Key, KeyedHash};
 use seal::random::RandomPool;
 use seal::sealed::{Role, SealingKeys, seal};
-use seal::store::{KeyStore, Named, Resolved};
+use seal::shared::{SharedStore, Ticket};
+use seal::store::{Named, Resolved};
 use seal::tag::Tagger;
 use serde_json::{Value, json};
 use views::views::{Document, Documents, Views};
 
 use crate::config::Config;
+use crate::space::Space;
+
+/// A repeat of something older than this is marked as late: 30 days.
+const REPEAT_WINDOW_MS: u64 = 30 * 86_400_000;
 
 /// What travels beside a sealed record.
 #[derive(Debug)]
@@ -39,19 +46,46 @@ pub struct Companion {
 /// What became of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
-    Committed { index: u64 },
-    Repeated { index: u64, compared: bool },
-    Conflict { index: u64 },
+    Committed {
+        index: u64,
+    },
+    /// `late`: the first one is older than the window in which sources repeat themselves.
+    Repeated {
+        index: u64,
+        compared: bool,
+        late: bool,
+    },
+    Conflict {
+        index: u64,
+    },
 }
 
 /// A line's answer.
-pub type LineAnswer = (u64, std::result::Result<Accepted, Refusal>);
+pub type LineAnswer = (u64, std::result::Result<Accepted, Refused>);
+
+/// A refused line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub refusal: Refusal,
+    /// Its kind, where it was known.
+    pub kind: Option<Arc<str>>,
+}
+
+/// What is counted of refusals.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Why {
+    pub code: &'static str,
+    pub kind: Option<Arc<str>>,
+    pub rule: Option<&'static str>,
+}
 
 struct Shared {
     catalogue: Arc<Catalogue>,
     detector: Arc<Detector>,
-    store: Arc<Mutex<KeyStore>>,
+    store: Arc<SharedStore>,
     submitter: Submitter<Companion>,
+    keys: SyncSender<()>,
+    space: Space,
     reader: Arc<Reader>,
     documents: Option<Documents>,
     views: Option<Arc<Views>>,
@@ -80,7 +114,29 @@ pub struct Worker {
     random: RandomPool,
 }
 
-struct Prepared {
+/// A batch of lines, sealed and ready for the writer.
+pub struct Prepared {
+    answers: Vec<LineAnswer>,
+    sealed: Sealing,
+}
+
+/// A batch that the writer has.
+pub struct Sent {
+    answers: Vec<LineAnswer>,
+    links: Links,
+    receiver: Receiver<Answer<Companion>>,
+}
+
+/// A record before it is sealed: its line, itself, its subject where that is known.
+type Waiting = (u64, Minimal, Option<u64>);
+
+struct Sealing {
+    items: Vec<Item<Companion>>,
+    links: Links,
+    needs: Ticket,
+}
+
+struct Resolving {
     minimal: Minimal,
     document: Document,
     line: u64,
@@ -95,13 +151,15 @@ impl Intake {
         config: &Config,
         catalogue: Arc<Catalogue>,
         detector: Arc<Detector>,
-        store: Arc<Mutex<KeyStore>>,
+        store: Arc<SharedStore>,
         submitter: Submitter<Companion>,
+        keys: SyncSender<()>,
+        space: Space,
         reader: Arc<Reader>,
         views: Option<Arc<Views>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Intake> {
-        let held = store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let held = store.lock()?;
         let key = |name| KeyedHash::new(held.named(name).expose());
         let shared = Shared {
             origin: held.origin().to_owned(),
@@ -116,11 +174,13 @@ impl Intake {
             kind_names: catalogue.all().map(|kind| Arc::from(kind.name.as_str())).collect(),
             defined: Mutex::default(),
             store: Arc::clone(&store),
-            catalogue,
             detector,
             submitter,
+            keys,
+            space,
             reader,
-            documents: views.as_ref().map(|views| views.documents()),
+            documents: views.as_ref().map(|views| views.documents(&catalogue)),
+            catalogue,
             views,
             clock,
         };
@@ -152,6 +212,13 @@ impl Intake {
 
     /// Takes a batch of lines from a source; answers when all that is good in it is durable and findable.
     pub fn lines(&self, worker: &mut Worker, source: &str, lines: &[(u64, &[u8])]) -> Result<Vec<LineAnswer>> {
+        let sent = self.send(self.prepare(worker, source, lines)?)?;
+        self.land(worker, source, sent)
+    }
+
+    /// Reads, minimises and seals a batch of lines.
+    pub fn prepare(&self, worker: &mut Worker, source: &str, lines: &[(u64, &[u8])]) -> Result<Prepared> {
+        self.shared.space.for_sources()?;
         let hash = |text: &str| self.shared.hash_key.short(&[text.as_bytes()]);
         let mut answers = Vec::with_capacity(lines.len());
         let mut minimals = Vec::with_capacity(lines.len());
@@ -160,13 +227,40 @@ impl Intake {
             for (line, bytes) in lines {
                 match worker.lines.read(bytes, &self.shared.catalogue, &self.shared.detector, &context) {
                     Ok(minimal) => minimals.push((*line, minimal, None)),
-                    Err(refusal) => answers.push((*line, Err(refusal))),
+                    Err(refusal) => {
+                        let name = |kind: KindId| Arc::clone(&self.shared.kind_names[usize::from(kind.0)]);
+                        let kind = worker.lines.last_kind().map(name);
+                        answers.push((*line, Err(Refused { refusal, kind })));
+                    }
                 }
             }
         }
         self.define(worker, minimals.iter().map(|(_, minimal, _)| minimal.kind))?;
-        let committed = self.submit(worker, source, minimals)?;
-        answers.extend(committed.into_iter().map(|(line, accepted)| (line, Ok(accepted))));
+        let sealed = self.seal_all(worker, source, minimals)?;
+        Ok(Prepared { answers, sealed })
+    }
+
+    /// Begins to make durable what prepared batches need, while they wait for their turn.
+    pub fn nudge_keys(&self) {
+        let _ = self.shared.keys.try_send(());
+    }
+
+    /// Hands a prepared batch to the writer. Batches are committed in the order in which they are sent.
+    pub fn send(&self, prepared: Prepared) -> Result<Sent> {
+        let Sealing { items, links, needs } = prepared.sealed;
+        let receiver = self.shared.submitter.submit(Batch { items, needs: needs.0 })?;
+        Ok(Sent { answers: prepared.answers, links, receiver })
+    }
+
+    /// Waits for the writer's answer to a batch.
+    pub fn land(&self, worker: &mut Worker, source: &str, sent: Sent) -> Result<Vec<LineAnswer>> {
+        let Sent { mut answers, links, receiver } = sent;
+        let mut accepted = Vec::with_capacity(links.lines.len());
+        let mut waiting = self.outcomes(source, links, &receiver, &mut accepted)?;
+        while !waiting.is_empty() {
+            waiting = self.submit_some(worker, source, waiting, &mut accepted)?;
+        }
+        answers.extend(accepted.into_iter().map(|(line, accepted)| (line, Ok(accepted))));
         Ok(answers)
     }
 
@@ -176,6 +270,7 @@ impl Intake {
     }
 
     fn try_own(&self, records: Vec<OwnRecord>) -> Result<Vec<u64>> {
+        self.shared.space.for_own()?;
         let mut worker = Worker::default();
         let mut minimals = Vec::with_capacity(records.len());
         for (line, record) in records.into_iter().enumerate() {
@@ -269,76 +364,83 @@ impl Intake {
         EntryId(self.shared.id_key.short(&[&source_length, source.as_bytes(), &client_length, client]))
     }
 
-    fn submit(
-        &self,
-        worker: &mut Worker,
-        source: &str,
-        minimals: Vec<(u64, Minimal, Option<u64>)>,
-    ) -> Result<Vec<(u64, Accepted)>> {
-        let mut answers = Vec::with_capacity(minimals.len());
+    fn submit(&self, worker: &mut Worker, source: &str, minimals: Vec<Waiting>) -> Result<Vec<(u64, Accepted)>> {
+        let mut accepted = Vec::with_capacity(minimals.len());
         let mut waiting = minimals;
         while !waiting.is_empty() {
-            let (items, links) = self.seal_all(worker, source, std::mem::take(&mut waiting))?;
-            let outcomes = self
-                .shared
-                .submitter
-                .submit(items)?
-                .recv()
-                .map_err(|_| anyhow!("the writer stopped"))?
-                .map_err(|error| anyhow!("{error}"))?;
-            let lines: Vec<u64> = links.lines;
-            for (line, outcome) in lines.into_iter().zip(outcomes) {
-                match outcome {
-                    Outcome::Committed { index, .. } => answers.push((line, Accepted::Committed { index })),
-                    Outcome::Repeated { index, companion } => {
-                        answers.push((line, self.compare(index, &companion, source)?))
-                    }
-                    Outcome::SubjectGone { companion } => {
-                        let mut minimal = companion.minimal;
-                        minimal.drop_personal();
-                        waiting.push((line, minimal, None));
-                    }
-                }
-            }
-            if !links.joined.is_empty() {
-                let records = links.joined.into_iter().map(|(a, b)| OwnRecord {
-                    kind: "SUBJECT_LINKED",
-                    fields: json!({"subjects": [a, b], "reason_category": "address_beside_customer_id"}),
-                    subject: None,
-                });
-                self.try_own(records.collect())?;
-            }
+            waiting = self.submit_some(worker, source, waiting, &mut accepted)?;
         }
-        Ok(answers)
+        Ok(accepted)
     }
 
-    fn seal_all(
+    /// Seals and commits records; gives back those to be sealed again, since their subject was erased meanwhile.
+    fn submit_some(
         &self,
         worker: &mut Worker,
         source: &str,
-        minimals: Vec<(u64, Minimal, Option<u64>)>,
-    ) -> Result<(Vec<Item<Companion>>, Links)> {
-        let mut prepared: Vec<Prepared> = Vec::with_capacity(minimals.len());
+        minimals: Vec<Waiting>,
+        accepted: &mut Vec<(u64, Accepted)>,
+    ) -> Result<Vec<Waiting>> {
+        let Sealing { items, links, needs } = self.seal_all(worker, source, minimals)?;
+        let receiver = self.shared.submitter.submit(Batch { items, needs: needs.0 })?;
+        self.outcomes(source, links, &receiver, accepted)
+    }
+
+    fn outcomes(
+        &self,
+        source: &str,
+        links: Links,
+        receiver: &Receiver<Answer<Companion>>,
+        accepted: &mut Vec<(u64, Accepted)>,
+    ) -> Result<Vec<Waiting>> {
+        let outcomes =
+            receiver.recv().map_err(|_| anyhow!("the writer stopped"))?.map_err(|error| anyhow!("{error}"))?;
+        let mut waiting = Vec::new();
+        for (line, outcome) in links.lines.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Committed { index, .. } => accepted.push((line, Accepted::Committed { index })),
+                Outcome::Repeated { index, companion } => {
+                    accepted.push((line, self.compare(index, &companion, source)?))
+                }
+                Outcome::SubjectGone { companion } => {
+                    let mut minimal = companion.minimal;
+                    minimal.drop_personal();
+                    waiting.push((line, minimal, None));
+                }
+            }
+        }
+        if !links.joined.is_empty() {
+            let records = links.joined.into_iter().map(|(a, b)| OwnRecord {
+                kind: "SUBJECT_LINKED",
+                fields: json!({"subjects": [a, b], "reason_category": "address_beside_customer_id"}),
+                subject: None,
+            });
+            self.try_own(records.collect())?;
+        }
+        Ok(waiting)
+    }
+
+    fn seal_all(&self, worker: &mut Worker, source: &str, minimals: Vec<Waiting>) -> Result<Sealing> {
+        let mut prepared: Vec<Resolving> = Vec::with_capacity(minimals.len());
         let mut links = Links::default();
         for (line, minimal, subject) in minimals {
-            let kind = self.shared.catalogue.kind(minimal.kind);
             let document = match &self.shared.documents {
-                Some(documents) => documents.of(kind, &minimal),
+                Some(documents) => documents.of(&minimal),
                 None => Document { time_ms: 0, words: Default::default(), keys: Vec::new() },
             };
             let period = (0, Key::from_bytes([0; 32]));
-            prepared.push(Prepared { minimal, document, line, subject: None, known_subject: subject, period });
+            prepared.push(Resolving { minimal, document, line, subject: None, known_subject: subject, period });
         }
-        let generation = self.resolve(&mut prepared, &mut links)?;
+        let (generation, needs) = self.resolve(&mut prepared, &mut links)?;
         let mut items = Vec::with_capacity(prepared.len());
         for record in prepared {
             items.push(self.seal_one(worker, source, record, generation)?);
         }
-        Ok((items, links))
+        Ok(Sealing { items, links, needs })
     }
 
-    /// Everything that needs the key store, under one lock and one commit for the batch.
-    fn resolve(&self, prepared: &mut [Prepared], links: &mut Links) -> Result<u64> {
+    /// Everything that needs the key store, under one lock for the batch.
+    fn resolve(&self, prepared: &mut [Resolving], links: &mut Links) -> Result<(u64, Ticket)> {
         use record::identifier::IdentifierType;
         let tags: Vec<Vec<seal::store::IdentifierTag>> = prepared
             .iter()
@@ -350,7 +452,7 @@ impl Intake {
             })
             .collect();
         let now = self.shared.clock.now();
-        let mut store = self.shared.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let mut store = self.shared.store.lock()?;
         for (record, tags) in prepared.iter_mut().zip(&tags) {
             links.lines.push(record.line);
             if record.minimal.has_personal() || record.known_subject.is_some() {
@@ -358,7 +460,7 @@ impl Intake {
                     Some(number) => store
                         .subject(number)?
                         .map_or(Resolved::Erased, |subject| Resolved::Subject { subject, linked: None }),
-                    None => store.resolve(tags)?,
+                    None => store.resolve(tags, now.day())?,
                 };
                 match resolved {
                     Resolved::Subject { subject, linked } => {
@@ -367,9 +469,8 @@ impl Intake {
                     }
                     Resolved::Erased => {
                         record.minimal.drop_personal();
-                        let kind = self.shared.catalogue.kind(record.minimal.kind);
                         if let Some(documents) = &self.shared.documents {
-                            record.document = documents.of(kind, &record.minimal);
+                            record.document = documents.of(&record.minimal);
                         }
                     }
                 }
@@ -380,17 +481,17 @@ impl Intake {
             }
             record.period = (period.id, period.key);
         }
-        Ok(store.commit()?)
+        Ok((store.generation(), store.ticket()))
     }
 
     fn seal_one(
         &self,
         worker: &mut Worker,
         source: &str,
-        record: Prepared,
+        record: Resolving,
         generation: u64,
     ) -> Result<Item<Companion>> {
-        let Prepared { minimal, document, subject, period, .. } = record;
+        let Resolving { minimal, document, subject, period, .. } = record;
         let id = match minimal.event_id() {
             Some(client) => self.entry_id(source, client),
             None => self.entry_id(source, format!("sha256:{}", proof::hash::sha256(&minimal.canonical())).as_bytes()),
@@ -412,15 +513,17 @@ impl Intake {
     /// A repeat must say the same: the stored bodies are opened and compared.
     fn compare(&self, index: u64, companion: &Companion, source: &str) -> Result<Accepted> {
         let stored = self.shared.reader.entry(index)?;
+        let age_ms = self.shared.clock.now().0.saturating_sub(stored.entry()?.at.0);
+        let late = age_ms > REPEAT_WINDOW_MS;
         // Without a client id the id is the hash of the content: equal by construction.
         if companion.minimal.event_id().is_none() {
-            return Ok(Accepted::Repeated { index, compared: true });
+            return Ok(Accepted::Repeated { index, compared: true, late });
         }
         let Some(same) = self.same(&stored, &companion.minimal)? else {
-            return Ok(Accepted::Repeated { index, compared: false });
+            return Ok(Accepted::Repeated { index, compared: false, late });
         };
         if same {
-            return Ok(Accepted::Repeated { index, compared: true });
+            return Ok(Accepted::Repeated { index, compared: true, late });
         }
         let fields = json!({"from_source": source, "entry": index, "compared": true});
         self.try_own(vec![OwnRecord { kind: "INPUT_CONFLICT", fields, subject: None }])?;
@@ -433,7 +536,7 @@ impl Intake {
         let Some(bytes) = &stored.sealed else { return Ok(None) };
         let parts = seal::sealed::Parts::parse(bytes)?;
         let (period, subject) = {
-            let mut store = self.shared.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+            let mut store = self.shared.store.lock()?;
             let Ok(period) = store.period_by_id(parts.period) else { return Ok(None) };
             let subject = match &self.shared.views {
                 Some(views) => views.owner(stored.index)?,
@@ -480,8 +583,14 @@ struct Links {
     joined: Vec<(u64, u64)>,
 }
 
-/// Records that no class but this holds are Candor's own quarantine notes.
-pub fn refusal_record(source: &str, code: &str, count: u64) -> OwnRecord {
-    let fields = json!({"from_source": source, "code": code, "count": count});
+/// What is kept of refusals: how many of a source broke which rule, and no content.
+pub fn refusal_record(source: &str, why: &Why, count: u64) -> OwnRecord {
+    let mut fields = json!({"from_source": source, "code": why.code, "count": count});
+    if let Some(kind) = &why.kind {
+        fields["kind_name"] = json!(kind.as_ref());
+    }
+    if let Some(rule) = why.rule {
+        fields["rule"] = json!(rule);
+    }
     OwnRecord { kind: "INPUT_REFUSED", fields, subject: None }
 }

@@ -8,9 +8,14 @@ mod generate;
 mod ingest;
 mod intake;
 mod progress;
+mod space;
 mod trail;
 
 use std::process::ExitCode;
+
+/// A record is made of many small pieces that one thread allocates and another frees (docs/decisions/0006).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     commands::run()

@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::{Context, Result, anyhow, bail};
 use ledger::clock::{Clock, SystemClock};
@@ -15,11 +16,13 @@ use record::kinds::Catalogue;
 use seal::crypto::{KeyedHash, subkey};
 use seal::master::MasterKey;
 use seal::random::RandomPool;
+use seal::shared::{SharedStore, Ticket};
 use seal::store::{KeyStore, Named};
 use views::views::{Applied, Views};
 
 use crate::config::Config;
 use crate::intake::{Companion, Intake};
+use crate::space::Space;
 
 /// Paths below a data directory.
 #[derive(Debug, Clone)]
@@ -43,6 +46,11 @@ impl Paths {
     pub fn high_water(&self) -> PathBuf {
         self.keys().join("highwater")
     }
+    /// Everywhere the high-water mark is kept.
+    pub fn high_waters(&self, config: &Config) -> Vec<PathBuf> {
+        let copy = config.high_water_copy.as_ref().map(|path| self.data.join(path));
+        [self.high_water()].into_iter().chain(copy).collect()
+    }
     pub fn master_key(&self, config: &Config) -> PathBuf {
         match &config.master_key_file {
             Some(path) => self.data.join(path),
@@ -53,7 +61,7 @@ impl Paths {
 
 /// What may be told an opening.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OpenOptions_ {
+pub struct OpenMode {
     pub accept_clock: bool,
     pub without_views: bool,
 }
@@ -62,7 +70,7 @@ pub struct OpenOptions_ {
 pub struct Trail {
     pub paths: Paths,
     pub config: Config,
-    pub store: Arc<Mutex<KeyStore>>,
+    pub store: Arc<SharedStore>,
     pub views: Option<Arc<Views>>,
     pub catalogue: Arc<Catalogue>,
     pub intake: Intake,
@@ -85,13 +93,29 @@ fn lock(data: &Path) -> Result<File> {
     }
 }
 
-pub fn read_master_key(paths: &Paths, config: &Config) -> Result<MasterKey> {
+/// The master key that the environment or the configured file has; `None` if neither is there.
+fn configured_master_key(paths: &Paths, config: &Config) -> Result<Option<MasterKey>> {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
-    if let Ok(text) = std::env::var("CANDOR_MASTER_KEY") {
-        return MasterKey::parse(&text).context("read CANDOR_MASTER_KEY");
+    if let Some(text) = std::env::var_os("CANDOR_MASTER_KEY") {
+        let text = zeroize::Zeroizing::new(text.into_encoded_bytes());
+        return MasterKey::parse(&String::from_utf8_lossy(&text)).context("read CANDOR_MASTER_KEY").map(Some);
     }
     let path = paths.master_key(config);
-    MasterKey::read(&path).with_context(|| {
+    if !path.exists() {
+        return Ok(None);
+    }
+    MasterKey::read(&path).with_context(|| format!("read {}", path.display())).map(Some)
+}
+
+/// Whether another process has the trail open and may be writing.
+pub fn is_open(data: &Path) -> bool {
+    let file = OpenOptions::new().read(true).open(data.join("lock"));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+pub fn read_master_key(paths: &Paths, config: &Config) -> Result<MasterKey> {
+    configured_master_key(paths, config)?.with_context(|| {
+        let path = paths.master_key(config);
         format!("read {}: give the master key file that `candor init` made, or set CANDOR_MASTER_KEY", path.display())
     })
 }
@@ -125,7 +149,8 @@ pub fn catalogue(data: &Path, config: &Config) -> Result<Catalogue> {
 
 impl Trail {
     /// Makes a new trail: directory, keys, journal, first entries.
-    pub fn create(data: &Path, origin: Option<String>) -> Result<Trail> {
+    /// `succeeds` is the last signed checkpoint of the trail that this one goes on from, as text.
+    pub fn create(data: &Path, origin: Option<String>, succeeds: Option<String>) -> Result<Trail> {
         let paths = Paths { data: data.to_owned() };
         if paths.journal().exists() || paths.keys().join("root").exists() {
             bail!("init {}: there is a trail already: choose another directory", data.display());
@@ -136,13 +161,14 @@ impl Trail {
         }
         let guard = lock(data)?;
         let config = Config::read(data)?;
+        let mut random = RandomPool::default();
+        let configured = configured_master_key(&paths, &config)?;
         for folder in [paths.keys(), paths.journal(), paths.derived(), paths.views()] {
             make_private(&folder)?;
         }
-        let mut random = RandomPool::default();
-        let master = match read_master_key(&paths, &config) {
-            Ok(master) => master,
-            Err(_) => {
+        let master = match configured {
+            Some(master) => master,
+            None => {
                 let master = MasterKey::generate(&mut random);
                 master.write(&paths.master_key(&config))?;
                 master
@@ -161,8 +187,11 @@ impl Trail {
         if !data.join("candor.toml").exists() {
             std::fs::write(data.join("candor.toml"), Config::template())?;
         }
-        let trail = Trail::assemble(paths, config, store, guard, OpenOptions_::default())?;
-        let fields = serde_json::json!({"origin": origin, "vkey": vkey, "format_version": 1, "software": concat!("candor/", env!("CARGO_PKG_VERSION"))});
+        let trail = Trail::assemble(paths, config, store, guard, OpenMode::default())?;
+        let mut fields = serde_json::json!({"origin": origin, "vkey": vkey, "format_version": 1, "software": concat!("candor/", env!("CARGO_PKG_VERSION"))});
+        if let Some(checkpoint) = succeeds {
+            fields["succeeds"] = checkpoint.into();
+        }
         trail
             .intake
             .own(vec![reads::guard::OwnRecord { kind: "TRAIL_OPENED", fields, subject: None }])
@@ -171,7 +200,7 @@ impl Trail {
     }
 
     /// Opens a trail for reading and writing.
-    pub fn open(data: &Path, options: OpenOptions_) -> Result<Trail> {
+    pub fn open(data: &Path, options: OpenMode) -> Result<Trail> {
         let paths = Paths { data: data.to_owned() };
         if !paths.keys().join("root").exists() {
             if paths.journal().exists() {
@@ -186,7 +215,7 @@ impl Trail {
         Trail::assemble(paths, config, store, guard, options)
     }
 
-    fn assemble(paths: Paths, config: Config, store: KeyStore, guard: File, options: OpenOptions_) -> Result<Trail> {
+    fn assemble(paths: Paths, config: Config, store: KeyStore, guard: File, options: OpenMode) -> Result<Trail> {
         let catalogue = Arc::new(catalogue(&paths.data, &config)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
@@ -194,7 +223,7 @@ impl Trail {
         let ledger = Ledger::open(Options {
             journal: disk,
             derived: paths.derived(),
-            high_water: paths.high_water(),
+            high_water: paths.high_waters(&config),
             mac: mac(&store),
             signer: signer(&store)?,
             clock: Arc::clone(&clock),
@@ -210,12 +239,12 @@ impl Trail {
             );
         }
         let reader = ledger.reader();
-        let store = Arc::new(Mutex::new(store));
+        let store = Arc::new(SharedStore::new(store));
         crate::erase::redo(&reader, &store, &catalogue)?;
         let views = if options.without_views {
             None
         } else {
-            let key = store.lock().map_err(|_| anyhow!("another thread failed"))?.named(Named::View);
+            let key = store.lock()?.named(Named::View);
             let views = Views::open(&paths.views(), &key)?;
             let mut progress = crate::progress::Progress::new("indexing", Some(reader.size()));
             views.catch_up(&reader, &store, &catalogue, |done| progress.set(done))?;
@@ -223,7 +252,9 @@ impl Trail {
             Some(Arc::new(views))
         };
         let sink_views = views.clone();
-        let sequencer = Sequencer::start(ledger, move |committed, _| {
+        let gate_store = Arc::clone(&store);
+        let gate = move |needs| gate_store.ensure(Ticket(needs)).map_err(|error| error.to_string());
+        let sequencer = Sequencer::start(ledger, Box::new(gate), move |committed, _| {
             let Some(views) = &sink_views else { return };
             let documents = committed
                 .into_iter()
@@ -239,12 +270,15 @@ impl Trail {
             }
         });
         let submitter: Submitter<Companion> = sequencer.submitter();
+        let keys = commit_keys(&store)?;
         let intake = Intake::new(
             &config,
             Arc::clone(&catalogue),
             Arc::new(Detector::new()),
             Arc::clone(&store),
             submitter,
+            keys,
+            Space::new(&paths.data),
             reader,
             views.clone(),
             clock,
@@ -265,7 +299,7 @@ impl Trail {
             sequencer.stop().map_err(|error| anyhow!("{error}"))?;
         }
         {
-            let mut store = self.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+            let mut store = self.store.lock()?;
             store.set_erased_up_to(size);
             store.commit()?;
         }
@@ -277,6 +311,21 @@ impl Trail {
         }
         Ok(())
     }
+}
+
+/// Starts the thread that makes keys durable while the batches that took them are still being sealed. It ends with the
+/// last sender. What fails here fails again, and is told, where the writer asks for it.
+fn commit_keys(store: &Arc<SharedStore>) -> Result<SyncSender<()>> {
+    let (sender, nudges) = sync_channel(1);
+    let store = Arc::clone(store);
+    let run = move || {
+        for () in nudges {
+            let ticket = store.lock().map(|store| store.ticket());
+            let _ = ticket.and_then(|ticket| store.ensure(ticket));
+        }
+    };
+    std::thread::Builder::new().name("keys".into()).spawn(run).context("start a thread")?;
+    Ok(sender)
 }
 
 fn make_private(folder: &Path) -> Result<()> {

@@ -157,6 +157,81 @@ fn wrong_places_and_keys_are_refused_with_what_to_do() {
     assert!(bad(1, &["search", "--data", &data, "x"]).contains("keys that this trail needs are missing"));
 }
 
+#[test]
+fn init_refuses_a_malformed_master_key_and_makes_none_beside_it() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    for malformed in ["", "zz", &"AB".repeat(32)] {
+        let output = std::process::Command::new(CANDOR)
+            .args(["init", "--data", data.to_str().expect("UTF-8")])
+            .env("CANDOR_MASTER_KEY", malformed)
+            .output()
+            .expect("runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains("64 lower-case hexadecimal digits"), "{error}");
+        assert!(!data.join("keys/master.key").exists() && !data.join("keys/root").exists());
+        assert!(malformed.is_empty() || !error.contains(malformed), "{error}");
+    }
+    // What the refused attempts left does not stand in the way.
+    good(&["init", "--data", data.to_str().expect("UTF-8")]);
+}
+
+#[test]
+fn a_new_trail_names_the_one_it_succeeds() {
+    let (folder, old) = new_trail();
+    let new = folder.path().join("new");
+    let new = new.to_str().expect("UTF-8");
+    let nonsense = folder.path().join("nonsense");
+    std::fs::write(&nonsense, "no checkpoint\n").expect("written");
+    bad(1, &["init", "--data", new, "--succeeds", nonsense.to_str().expect("UTF-8")]);
+    good(&["init", "--data", new, "--succeeds", &old]);
+    let opened = good(&["show", "--data", new, "0", "--json"]);
+    let mark = std::fs::read_to_string(format!("{old}/keys/highwater")).expect("a mark");
+    let origin = mark.split("\n\n").nth(1).and_then(|checkpoint| checkpoint.lines().next()).expect("an origin");
+    assert!(opened.contains("succeeds") && opened.contains(origin), "{opened}");
+    good(&["verify", new]);
+}
+
+/// A deployment's own kind: in the trail by its schema, validated, searched, refused where it breaks its rules.
+#[test]
+fn a_deployment_may_add_kinds_in_a_folder() {
+    let (folder, data) = new_trail();
+    let kinds = folder.path().join("kinds");
+    std::fs::create_dir(&kinds).expect("made");
+    let shipped = std::fs::read_to_string(root().join("crates/record/kinds/EMAIL_SENT.1.json")).expect("readable");
+    let common: String = shipped.lines().skip(1).take_while(|line| !line.contains("\"x-number\":20,")).collect();
+    let schema = format!(
+        r#"{{"x-kind":"LOYALTY_POINTS_GIVEN","x-version":1,"x-class":"communication","x-authority":["source"],"type":"object","additionalProperties":false,"required":["timestamp","event_type","correlation_id","source_component","environment","severity","points"],"properties":{{{}
+  "points":{{"type":"integer","minimum":1,"maximum":100000,"x-number":20,"x-field-class":"fact"}},
+  "note":{{"type":"string","maxLength":200,"x-form":"text","x-number":21,"x-field-class":"personal"}}
+}}}}"#,
+        common.replace("\"const\":\"EMAIL_SENT\"", "\"const\":\"LOYALTY_POINTS_GIVEN\"")
+    );
+    std::fs::write(kinds.join("LOYALTY_POINTS_GIVEN.1.json"), &schema).expect("written");
+    let config = format!("kinds_folder = {:?}\n", kinds.to_str().expect("UTF-8"));
+    std::fs::write(format!("{data}/candor.toml"), config).expect("written");
+    let given = record(r#","points":50,"note":"welcome back""#).replace("EMAIL_SENT", "LOYALTY_POINTS_GIVEN");
+    let lines = format!("{given}\n{}\n", given.replace("\"points\":50", "\"points\":0"));
+    let (status, said, error) = ingest(&data, lines.as_bytes(), &[]);
+    assert_eq!((status, said.trim()), (3, "1 accepted, 0 repeated, 1 refused"), "{error}");
+    assert!(error.contains("line 2: /points must be between 1 and 100000"), "{error}");
+    assert_eq!(good(&["search", "--data", &data, "--kind", "LOYALTY_POINTS_GIVEN", "welcome"]).lines().count(), 1);
+    // The schema itself is in the trail, and the refusal with its kind.
+    let defined = good(&["search", "--data", &data, "--kind", "KIND_DEFINED", "--json"]);
+    assert!(defined.contains("LOYALTY_POINTS_GIVEN"));
+    let refused = good(&["search", "--data", &data, "--kind", "INPUT_REFUSED", "--json"]);
+    assert!(
+        refused.contains("\"kind_name\":\"LOYALTY_POINTS_GIVEN\"") && refused.contains("out_of_bounds"),
+        "{refused}"
+    );
+    good(&["verify", &data]);
+    // A keyword outside the subset refuses the kind at start, by name and place.
+    let outside = schema.replacen("\"maximum\":100000", "\"multipleOf\":5", 1);
+    std::fs::write(kinds.join("LOYALTY_POINTS_GIVEN.1.json"), outside).expect("written");
+    let error = bad(1, &["search", "--data", &data, "x"]);
+    assert!(error.contains("LOYALTY_POINTS_GIVEN") && error.contains("multipleOf"), "{error}");
+}
+
 /// Ctrl-C: what was counted is in the trail, and the summary says so.
 #[test]
 fn an_interrupt_loses_nothing_answered() {

@@ -67,6 +67,12 @@ pub enum Error {
         /// Days.
         days: u64,
     },
+    /// What the records need could not be made durable, so they were not written.
+    #[error("append: the keys of the records could not be made durable: {why}")]
+    NotReady {
+        /// The cause.
+        why: String,
+    },
     /// The writer has stopped after a failure and takes nothing more.
     #[error("append: the writer stopped after an earlier failure: restart")]
     Stopped,
@@ -112,6 +118,7 @@ impl Error {
             | Error::ClockBehind { .. }
             | Error::ClockJumped { .. }
             | Error::ClockAhead { .. }
+            | Error::NotReady { .. }
             | Error::Stopped => Kind::Retry,
             Error::NoSuchEntry { .. } => Kind::Missing,
             Error::Locked(_) | Error::NetworkFileSystem(_) | Error::NewerVersion { .. } => Kind::Denied,

@@ -26,6 +26,8 @@ const FIXED_HEADER_BYTES: usize = 136;
 const SECTION_ROW_BYTES: usize = 38;
 /// Bytes of one entry in the entry section.
 pub const ENTRY_RECORD_BYTES: usize = 106;
+/// Where the tag stands in it.
+pub(crate) const ENTRY_RECORD_TAG: usize = 26;
 const SECTIONS_MAX: usize = 4098;
 
 /// What a section holds.

@@ -1,6 +1,7 @@
 //! The ledger: opens through recovery, commits batches, keeps what readers need.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -13,13 +14,14 @@ use seal::crypto::KeyedHash;
 use seal::sealed::Sealed;
 use seal::tag::Tagger;
 
+use crate::background::Background;
 use crate::clock::{Clock, ClockRule};
 use crate::directory::{DirectoryJournal, Scan, cut_tail, read_header, remove_unborn, scan, segments};
 use crate::disk::Disk;
 use crate::error::{Error, io};
 use crate::frame::{ENTRIES_MAX, FrameBuilder, FrameHead, NewEntry};
 use crate::guard::HighWater;
-use crate::index::{OpenIndex, SegmentIndex};
+use crate::index::{KeyHasher, OpenIndex, SegmentIndex, maintain};
 use crate::journal::Journal;
 use crate::reader::{Published, Reader};
 use crate::segment::{Identity, Position};
@@ -36,8 +38,8 @@ pub struct Options {
     pub journal: Arc<dyn Disk>,
     /// Folder of derived files (segment indexes, tree).
     pub derived: PathBuf,
-    /// The high-water mark.
-    pub high_water: PathBuf,
+    /// The high-water mark and its copies; at least one.
+    pub high_water: Vec<PathBuf>,
     /// Code key of the high-water mark.
     pub mac: KeyedHash,
     /// Name and key of the trail; signs checkpoints.
@@ -127,15 +129,21 @@ pub struct Ledger {
     tree: Arc<TreeStore>,
     published: Arc<RwLock<Published>>,
     reader: Arc<Reader>,
-    high_water: PathBuf,
+    high_water: Vec<PathBuf>,
     high_water_at: u64,
     mac: KeyedHash,
     writer: u64,
     epoch: u32,
-    counts: [HashMap<u64, u64>; 2],
+    counts: [HashMap<u64, u64, BuildHasherDefault<KeyHasher>>; 2],
     dead: HashSet<u64>,
     builder: FrameBuilder,
     recovered: Recovered,
+    background: Background,
+}
+
+fn maintain_beside(background: &Background, index: &Arc<RwLock<SegmentIndex>>) {
+    let index = Arc::clone(index);
+    background.nudge(move |stop| maintain(&index, stop).unwrap_or(false));
 }
 
 fn identity(signer: &NoteSigner) -> Identity {
@@ -158,9 +166,15 @@ impl Ledger {
     pub fn open(options: Options) -> Result<Ledger, Error> {
         let disk = Arc::clone(&options.journal);
         let identity = identity(&options.signer);
-        let mark = HighWater::read(&options.high_water, Some(&options.mac))?;
-        let (scan, open_index, recovered) = read_tail(disk.as_ref(), mark.as_ref(), &identity)?;
-        check_mark(disk.as_ref(), &scan, mark.as_ref())?;
+        let mut marks = Vec::with_capacity(options.high_water.len());
+        for path in &options.high_water {
+            marks.extend(HighWater::read(path, Some(&options.mac))?);
+        }
+        let newest = marks.iter().max_by_key(|mark| mark.frame);
+        let (scan, open_index, recovered) = read_tail(disk.as_ref(), newest, &identity)?;
+        for mark in &marks {
+            check_mark(disk.as_ref(), &scan, mark)?;
+        }
         let position = scan.end.clone();
         if position.generation > options.key_generation {
             return Err(Error::KeysMissing { missing: position.generation - options.key_generation });
@@ -170,6 +184,8 @@ impl Ledger {
         let mut index = SegmentIndex::load(&options.derived, scan.header.number, rebuild)?;
         index.open = open_index;
         let index = Arc::new(RwLock::new(index));
+        let background = Background::new("segment-index");
+        maintain_beside(&background, &index);
         let tree = Arc::new(TreeStore::open(&options.derived)?);
         let size = position.range.size();
         // Signed again, not stored: Ed25519 is deterministic, so these are the bytes signed before a crash.
@@ -212,6 +228,7 @@ impl Ledger {
             dead: HashSet::new(),
             builder: FrameBuilder::default(),
             recovered,
+            background,
         })
     }
 
@@ -325,27 +342,20 @@ impl Ledger {
     }
 
     fn count_entries(&self, tagger: &Tagger) -> Result<u64, Error> {
-        let exists = |n: u64| -> Result<bool, Error> { Ok(self.reader.hint_tag(&tagger.who(n).0)?.is_some()) };
-        if !exists(1)? {
-            return Ok(0);
-        }
-        let (mut low, mut high) = (1, 2);
-        while exists(high)? {
-            (low, high) = (high, high * 2);
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if exists(middle)? { low = middle } else { high = middle }
-        }
+        let hinted = |n: u64| self.reader.hint_tag(&tagger.who(n).0);
+        let count = last_of(|n| Ok(hinted(n)?.is_some()))?;
         // The index keeps half of each tag: make sure of the one that counts.
-        let tag = tagger.who(low);
-        let index = self.reader.hint_tag(&tag.0)?.unwrap_or_default();
-        match self.reader.entry(index)?.entry()?.personal {
-            Some(personal) if personal.who == tag => Ok(low),
-            _ => Err(Error::Corrupt {
-                what: format!("entry {index}"),
-                why: "the segment index names it for another tag".into(),
-            }),
+        if count == 0 || self.has_tag(tagger, count)? {
+            return Ok(count);
+        }
+        last_of(|n| self.has_tag(tagger, n))
+    }
+
+    fn has_tag(&self, tagger: &Tagger, n: u64) -> Result<bool, Error> {
+        let tag = tagger.who(n);
+        match self.reader.hint_tag(&tag.0)? {
+            Some(index) => Ok(self.reader.tag(index)? == tag.0),
+            None => Ok(false),
         }
     }
 
@@ -367,12 +377,18 @@ impl Ledger {
         (after.at, after.epoch) = (at, self.epoch);
         let location = self.journal.append(&self.position, &bytes)?;
         // Durable from here on. Signing comes after: a tree that was signed and then lost would be a fork.
+        let mut rotated = false;
         let mut index = self.index.write().map_err(|_| Error::Stopped)?;
         if location.segment != index.open_segment() {
-            index.rotate(location.segment, first_index)?;
+            index.rotate(location.segment, first_index);
+            rotated = true;
         }
         if after.range.size() > first_index {
             index.open.add_location(first_index, location);
+        }
+        drop(index);
+        if rotated {
+            maintain_beside(&self.background, &self.index);
         }
         self.closed = after.range.size() == first_index;
         self.position = after;
@@ -430,13 +446,29 @@ impl Ledger {
             digest: self.position.before,
             checkpoint: self.checkpoint.clone(),
         };
-        mark.write(&self.high_water, &self.mac)
+        self.high_water.iter().try_for_each(|path| mark.write(path, &self.mac))
     }
 
     /// The journal's disk, for verification in the same process.
     pub fn disk(&self) -> Arc<dyn Disk> {
         Arc::clone(&self.disk)
     }
+}
+
+/// The largest n from 1 on for which all up to it exist, by galloping; 0 if there is none.
+fn last_of(exists: impl Fn(u64) -> Result<bool, Error>) -> Result<u64, Error> {
+    if !exists(1)? {
+        return Ok(0);
+    }
+    let (mut low, mut high) = (1, 2);
+    while exists(high)? {
+        (low, high) = (high, high * 2);
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if exists(middle)? { low = middle } else { high = middle }
+    }
+    Ok(low)
 }
 
 /// Scans the last segment and takes away a tail that a crash left.
@@ -501,8 +533,7 @@ fn read_tail(
 }
 
 /// The journal must have the frame that the mark names.
-fn check_mark(disk: &dyn Disk, last: &Scan, mark: Option<&HighWater>) -> Result<(), Error> {
-    let Some(mark) = mark else { return Ok(()) };
+fn check_mark(disk: &dyn Disk, last: &Scan, mark: &HighWater) -> Result<(), Error> {
     if mark.frame >= last.end.frame {
         let missing = mark.size.saturating_sub(last.end.range.size());
         return Err(Error::RolledBack { missing });

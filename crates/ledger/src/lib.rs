@@ -8,8 +8,37 @@
 //! - nothing is answered before its frame is durable, and no tree is signed before it;
 //! - a failed or unclear append ends the writer: what is true then is what recovery reads;
 //! - verification re-hashes every byte below `journal/` and writes nothing.
+//!
+//! A raw record cannot be appended, only one that was sealed:
+//!
+//! ```compile_fail,E0308
+//! fn append(writer: &ledger::sequencer::Submitter<()>, minimal: record::minimal::Minimal) {
+//!     let item = ledger::ledger::Item {
+//!         sealed: minimal,
+//!         kind: "EMAIL_SENT".into(),
+//!         class: "communication",
+//!         generation: 0,
+//!         companion: (),
+//!     };
+//!     let _ = writer.submit(ledger::sequencer::Batch { items: vec![item], needs: 0 });
+//! }
+//! ```
+//!
+//! ```
+//! fn append(writer: &ledger::sequencer::Submitter<()>, sealed: seal::sealed::Sealed) {
+//!     let item = ledger::ledger::Item {
+//!         sealed,
+//!         kind: "EMAIL_SENT".into(),
+//!         class: "communication",
+//!         generation: 0,
+//!         companion: (),
+//!     };
+//!     let _ = writer.submit(ledger::sequencer::Batch { items: vec![item], needs: 0 });
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod background;
 pub mod clock;
 pub mod directory;
 pub mod disk;
@@ -17,6 +46,7 @@ pub mod error;
 pub mod frame;
 pub mod guard;
 pub mod index;
+mod index_file;
 pub mod journal;
 pub mod ledger;
 pub mod reader;

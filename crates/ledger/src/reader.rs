@@ -12,7 +12,7 @@ use proof::tree::{Nodes, inclusion_proof};
 
 use crate::disk::Disk;
 use crate::error::{Error, io};
-use crate::frame::{Broken, EntrySection, Frame, Header};
+use crate::frame::{Broken, ENTRY_RECORD_BYTES, ENTRY_RECORD_TAG, EntrySection, Frame, Header};
 use crate::index::SegmentIndex;
 use crate::journal::Location;
 use crate::segment::{Identity, file_name};
@@ -290,6 +290,25 @@ impl Reader {
     /// The index cannot be read.
     pub fn hint_tag(&self, tag: &[u8; 16]) -> Result<Option<u64>, Error> {
         self.with_index(|index| index.find_tag(tag))
+    }
+
+    /// The tag that an entry carries, zeros if it has none; read from its record alone.
+    pub(crate) fn tag(&self, index: u64) -> Result<[u8; 16], Error> {
+        let location = self.locate(index)?;
+        let head = self.read(location, location.offset, HEAD_BYTES.min(location.length as usize))?;
+        let header = match Header::parse(&head) {
+            Err(Broken::Short) => Header::parse(&self.read(location, location.offset, location.length as usize)?),
+            other => other,
+        };
+        let header = header.map_err(|why| corrupt(index, why))?;
+        let row = self.read(location, location.offset + header.length as u64 + 4, 5)?;
+        let payload = location.offset + header.length as u64 + 9;
+        let end = payload + u64::from(u32::from_be_bytes([row[1], row[2], row[3], row[4]]));
+        let after = (u64::from(header.count) - (index - header.first_index)) * ENTRY_RECORD_BYTES as u64;
+        let bytes = self.read(location, end - after + ENTRY_RECORD_TAG as u64, 16)?;
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&bytes);
+        Ok(tag)
     }
 
     /// The indexes of a subject's entries, in order: n = 1, 2, ... until there is none.

@@ -17,8 +17,19 @@ const IDLE: Duration = Duration::from_secs(1);
 /// What came of a batch.
 pub type Answer<C> = Result<Vec<Outcome<C>>, Arc<Error>>;
 
+/// Items that go into one frame.
+pub struct Batch<C> {
+    /// The items, at most [`ENTRIES_MAX`].
+    pub items: Vec<Item<C>>,
+    /// What must be durable before they are written, as the [`Gate`] understands it; 0 for nothing.
+    pub needs: u64,
+}
+
+/// Returns when what a batch needs is durable: the keys that its records were sealed under.
+pub type Gate = Box<dyn FnMut(u64) -> Result<(), String> + Send>;
+
 enum Command<C> {
-    Batch(Vec<Item<C>>, SyncSender<Answer<C>>),
+    Batch(Batch<C>, SyncSender<Answer<C>>),
     Bury(Vec<u64>, SyncSender<Answer<C>>),
     Stop,
 }
@@ -35,14 +46,13 @@ impl<C> Clone for Submitter<C> {
 }
 
 impl<C> Submitter<C> {
-    /// Hands over a batch of at most [`ENTRIES_MAX`] items; the answer comes when it is durable. Waits while the queue
-    /// is full.
+    /// Hands over a batch; the answer comes when it is durable. Waits while the queue is full.
     ///
     /// # Errors
     /// The writer has stopped.
-    pub fn submit(&self, items: Vec<Item<C>>) -> Result<Receiver<Answer<C>>, Error> {
+    pub fn submit(&self, batch: Batch<C>) -> Result<Receiver<Answer<C>>, Error> {
         let (answer, receiver) = sync_channel(1);
-        self.queue.send(Command::Batch(items, answer)).map_err(|_| Error::Stopped)?;
+        self.queue.send(Command::Batch(batch, answer)).map_err(|_| Error::Stopped)?;
         Ok(receiver)
     }
 
@@ -66,10 +76,14 @@ pub struct Sequencer<C> {
 
 impl<C: Send + 'static> Sequencer<C> {
     /// Starts it; `sink` is told of every commit in order, before the submitters are answered.
-    pub fn start(mut ledger: Ledger, mut sink: impl FnMut(Vec<Committed<C>>, u64) + Send + 'static) -> Sequencer<C> {
+    pub fn start(
+        mut ledger: Ledger,
+        mut gate: Gate,
+        mut sink: impl FnMut(Vec<Committed<C>>, u64) + Send + 'static,
+    ) -> Sequencer<C> {
         let (queue, commands) = sync_channel(QUEUE_BATCHES_MAX);
         let reader = ledger.reader();
-        let run = move || run(&mut ledger, &commands, &mut sink).map_err(Arc::new);
+        let run = move || run(&mut ledger, &commands, &mut gate, &mut sink).map_err(Arc::new);
         let thread = std::thread::Builder::new().name("sequencer".into()).spawn(run);
         Sequencer { queue, thread: thread.ok(), reader }
     }
@@ -115,6 +129,7 @@ struct Waiting<C> {
 fn run<C>(
     ledger: &mut Ledger,
     commands: &Receiver<Command<C>>,
+    gate: &mut Gate,
     sink: &mut dyn FnMut(Vec<Committed<C>>, u64),
 ) -> Result<(), Error> {
     let mut held = None;
@@ -136,13 +151,16 @@ fn run<C>(
                 ledger.bury(&subjects);
                 let _ = answer.send(Ok(Vec::new()));
             }
-            Command::Batch(items, answer) => {
+            Command::Batch(Batch { items, mut needs }, answer) => {
                 let mut waiting = vec![Waiting { count: items.len(), answer }];
                 let mut joint = items;
                 let mut bytes: usize = joint.iter().map(|item| item.sealed.bytes.len()).sum();
                 while bytes < FRAME_BYTES_SOFT_MAX {
                     match commands.try_recv() {
-                        Ok(Command::Batch(more, answer)) if joint.len() + more.len() <= ENTRIES_MAX => {
+                        Ok(Command::Batch(Batch { items: more, needs: also }, answer))
+                            if joint.len() + more.len() <= ENTRIES_MAX =>
+                        {
+                            needs = needs.max(also);
                             bytes += more.iter().map(|item| item.sealed.bytes.len()).sum::<usize>();
                             waiting.push(Waiting { count: more.len(), answer });
                             joint.extend(more);
@@ -154,7 +172,10 @@ fn run<C>(
                         Err(_) => break,
                     }
                 }
-                commit(ledger, joint, waiting, sink)?;
+                match gate(needs) {
+                    Ok(()) => commit(ledger, joint, waiting, sink)?,
+                    Err(why) => return refuse(waiting, Error::NotReady { why }),
+                }
             }
         }
     }
@@ -180,18 +201,22 @@ fn commit<C>(
         }
         // The clock is the operator's to mend; nothing was written, so the writer may go on.
         Err(error @ (Error::ClockBehind { .. } | Error::ClockJumped { .. })) => {
-            let error = Arc::new(error);
-            for waiter in waiting {
-                let _ = waiter.answer.send(Err(Arc::clone(&error)));
-            }
+            tell(waiting, error);
             Ok(())
         }
-        Err(error) => {
-            let error = Arc::new(error);
-            for waiter in waiting {
-                let _ = waiter.answer.send(Err(Arc::clone(&error)));
-            }
-            Err(Error::Stopped)
-        }
+        Err(error) => refuse(waiting, error),
+    }
+}
+
+/// Tells everybody who waits, and ends the writer.
+fn refuse<C>(waiting: Vec<Waiting<C>>, error: Error) -> Result<(), Error> {
+    tell(waiting, error);
+    Err(Error::Stopped)
+}
+
+fn tell<C>(waiting: Vec<Waiting<C>>, error: Error) {
+    let error = Arc::new(error);
+    for waiter in waiting {
+        let _ = waiter.answer.send(Err(Arc::clone(&error)));
     }
 }

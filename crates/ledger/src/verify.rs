@@ -86,7 +86,12 @@ pub struct Options<'a> {
     pub threads: usize,
     /// Segments checked by an earlier run.
     pub done: BTreeMap<u32, SegmentState>,
+    /// How to wait for a writer that may be in the middle of its last frame; `None` if nobody writes.
+    pub settle: Option<&'a (dyn Fn() + Sync)>,
 }
+
+/// How often the last segment is read again because it grew while it was read.
+const SETTLE_TRIES: usize = 20;
 
 /// How a whole segment begins and ends: enough to join segments checked at different times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +166,8 @@ pub fn verify(
                     if number as usize >= numbers.len() || failure.lock().is_ok_and(|failure| failure.is_some()) {
                         return;
                     }
-                    match segment(disk, number, options, progress) {
+                    let last = number as usize + 1 == numbers.len();
+                    match settled(disk, number, options.settle.filter(|_| last), options, progress) {
                         Ok(result) => {
                             if let Ok(state) = &result {
                                 each(number, state);
@@ -281,6 +287,30 @@ fn against_mark(disk: &dyn Disk, report: &Report, options: &Options<'_>) -> Resu
         }
     }
     Ok(None)
+}
+
+/// Checks one segment; if it is being written to, what does not fit counts only once it has stopped growing.
+fn settled(
+    disk: &dyn Disk,
+    number: u32,
+    settle: Option<&(dyn Fn() + Sync)>,
+    options: &Options<'_>,
+    progress: &Progress,
+) -> Result<Result<SegmentState, Finding>, Error> {
+    let length = || disk.length(&file_name(number)).map_err(io("read", format!("segment {number}")));
+    let mut before = length()?;
+    let mut result = segment(disk, number, options, progress)?;
+    for _ in 0..SETTLE_TRIES {
+        let (Err(_), Some(wait)) = (&result, settle) else { break };
+        wait();
+        let now = length()?;
+        if now == before {
+            break;
+        }
+        before = now;
+        result = segment(disk, number, options, progress)?;
+    }
+    Ok(result)
 }
 
 /// Checks one segment from the state that its header names.

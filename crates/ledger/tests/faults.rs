@@ -200,3 +200,62 @@ fn what_was_sealed_under_an_erased_subject_comes_back() {
     assert!(matches!(outcomes[0], Outcome::SubjectGone { companion: 1 }));
     assert_eq!(committed.iter().map(|entry| entry.companion).collect::<Vec<_>>(), [2, 3]);
 }
+
+/// Journal, key store and mark rolled back together fit each other; the copy of the mark elsewhere does not.
+#[test]
+fn a_copy_of_the_mark_elsewhere_notices_a_rollback_of_everything_else() {
+    let (disk, here, elsewhere) = (SimDisk::new(), folder(), folder());
+    create(&disk);
+    let both = |disk: &Arc<SimDisk>| Options {
+        high_water: vec![here.path().join("highwater"), elsewhere.path().join("highwater")],
+        ..options(disk, here.path())
+    };
+    let mut ledger = Ledger::open(both(&disk)).expect("it opens");
+    write(&mut ledger, 0..50, 10).map_err(|(_, error)| error).expect("written");
+    ledger.close().expect("closed");
+    drop(ledger);
+    let old = disk.copy();
+    let old_mark = std::fs::read(here.path().join("highwater")).expect("a mark");
+    let mut ledger = Ledger::open(both(&disk)).expect("it opens");
+    write(&mut ledger, 50..90, 10).map_err(|(_, error)| error).expect("written");
+    ledger.close().expect("closed");
+    drop(ledger);
+    std::fs::write(here.path().join("highwater"), old_mark).expect("put back");
+    assert!(open(&old, here.path()).is_ok(), "what was rolled back together fits");
+    assert!(matches!(Ledger::open(both(&old)), Err(Error::RolledBack { missing: 40 })));
+    Ledger::open(both(&disk)).expect("the newest journal extends every mark");
+}
+
+/// A reader that verifies sees a frame whose second half is not written yet.
+#[test]
+fn verification_beside_a_writer_waits_for_the_last_frame() {
+    use ledger::disk::Disk;
+    let (disk, folder) = (SimDisk::new(), folder());
+    create(&disk);
+    let mut ledger = open(&disk, folder.path()).expect("it opens");
+    write(&mut ledger, 0..30, 10).map_err(|(_, error)| error).expect("written");
+    let name = disk.list().expect("listed").pop().expect("a segment");
+    let before = disk.length(&name).expect("there");
+    write(&mut ledger, 30..40, 10).map_err(|(_, error)| error).expect("written");
+    let whole = disk.read(&name, 0, 1 << 20).expect("read");
+    let half = SimDisk::new();
+    for other in disk.list().expect("listed") {
+        half.create(&other).expect("made");
+        let bytes =
+            if other == name { &whole[..before as usize + 50] } else { &disk.read(&other, 0, 1 << 20).expect("read") };
+        half.append(&other, bytes).expect("written");
+    }
+    let run = |settle: Option<&(dyn Fn() + Sync)>| {
+        let options = ledger::verify::Options { settle, ..Default::default() };
+        ledger::verify::verify(half.as_ref(), &options, &Default::default(), &|_, _| {}).expect("readable")
+    };
+    assert!(run(None).finding.is_some(), "nobody writes: the frame is torn");
+    assert!(run(Some(&|| {})).finding.is_some(), "it does not grow: the frame is torn");
+    let calls = std::sync::atomic::AtomicU64::new(0);
+    let grow = || {
+        if calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            half.append(&name, &whole[before as usize + 50..]).expect("written");
+        }
+    };
+    assert_eq!(run(Some(&grow)).finding, None);
+}

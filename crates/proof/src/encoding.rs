@@ -16,6 +16,12 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
+/// The unsigned number whose big-endian bytes these are, eight at most.
+pub fn big_endian(bytes: &[u8]) -> u64 {
+    debug_assert!(bytes.len() <= 8, "a number of at most 64 bits");
+    bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(bytes.len() * 2);

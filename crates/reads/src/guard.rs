@@ -1,7 +1,7 @@
 //! The guard: decide, record, open.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use ledger::reader::{Reader, StoredEntry};
 use proof::hash::sha256_parts;
@@ -9,7 +9,7 @@ use proof::receipt::Receipt;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
 use seal::crypto::KeyedHash;
-use seal::store::KeyStore;
+use seal::shared::SharedStore;
 use serde_json::{Value, json};
 use views::index::Query;
 use views::open;
@@ -100,7 +100,7 @@ pub struct Guard {
     /// Where things are.
     pub views: Arc<Views>,
     /// Keys.
-    pub store: Arc<Mutex<KeyStore>>,
+    pub store: Arc<SharedStore>,
     /// Kinds.
     pub catalogue: Arc<Catalogue>,
     /// How reads are recorded.
@@ -183,15 +183,14 @@ impl Guard {
         let has_personal = stored.entry()?.personal.is_some();
         let owner = if has_personal { self.views.owner(index)? } else { None };
         let living = match owner {
-            Some(number) => self.store.lock().map_err(|_| Error::Poisoned)?.subject(number)?.map(|_| number),
+            Some(number) => self.store.lock()?.subject(number)?.map(|_| number),
             None => None,
         };
         Ok(Candidate { stored, owner: living })
     }
 
     fn open(&self, candidate: &Candidate) -> Result<(Shown, open::Opened), Error> {
-        let keys =
-            open::keys(&candidate.stored, candidate.owner, &mut *self.store.lock().map_err(|_| Error::Poisoned)?)?;
+        let keys = open::keys(&candidate.stored, candidate.owner, &mut *self.store.lock()?)?;
         let opened = open::open(&candidate.stored, &keys, &self.catalogue)?;
         Ok((show(&candidate.stored, &opened, &self.catalogue)?, opened))
     }
@@ -289,7 +288,7 @@ impl Guard {
     fn entries_of_person(&self, kind: IdentifierType, given: &str) -> Result<Vec<u64>, Error> {
         let mut found = Vec::new();
         let taggers = {
-            let mut store = self.store.lock().map_err(|_| Error::Poisoned)?;
+            let mut store = self.store.lock()?;
             let tag = store.identifier_tag(kind, &normalise(kind, given));
             let mut taggers = Vec::new();
             for number in store.closure(&tag)? {

@@ -8,6 +8,18 @@
 //! - a [`guard::Granted`] can be made only here, and only after its ACCESS entry and a SUBJECT_SEEN entry for each
 //!   person shown are durable: if they cannot be recorded, nothing is read;
 //! - every line shown was read from the ledger, hashed to its leaf, and opened to its commitments.
+//!
+//! Nobody outside can make a grant, so what takes one cannot be given something that was not recorded:
+//!
+//! ```compile_fail,E0451
+//! let forged = reads::guard::Granted { value: "a name", access: 0 };
+//! ```
+//!
+//! ```
+//! fn render(granted: &reads::guard::Granted<&str>) -> String {
+//!     format!("{} (access entry {})", granted.get(), granted.access())
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod error;

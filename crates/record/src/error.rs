@@ -107,9 +107,16 @@ fn near(name: &Option<String>) -> String {
     name.as_ref().map(|name| format!(" (nearest: {name})")).unwrap_or_default()
 }
 
-/// A short stable code for counting refusals; it has no content in it.
 impl Refusal {
-    /// The code.
+    /// The rule of the detector that fired, where one did.
+    pub fn rule(&self) -> Option<&'static str> {
+        match self {
+            Refusal::Forbidden { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// A short stable code for counting refusals; it has no content in it.
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::TooLarge { .. } => "too_large",

@@ -145,8 +145,13 @@ impl Minimal {
 
     /// Sets a flag or replaces a fact.
     pub fn set_fact(&mut self, number: u16, value: &[u8]) {
+        self.write_fact(number, |arena| arena.extend_from_slice(value));
+    }
+
+    /// Sets or replaces a fact by what `write` appends.
+    fn write_fact(&mut self, number: u16, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.arena.len() as u32;
-        self.arena.extend_from_slice(value);
+        write(&mut self.arena);
         let end = self.arena.len() as u32;
         let span = Span { number, class: FieldClass::Fact, form: Form::Token, start, end };
         match self.facts.binary_search_by_key(&number, |span| span.number) {
@@ -181,6 +186,7 @@ impl Minimal {
 pub struct Reader {
     tape: Tape,
     fired: Vec<(&'static str, u32)>,
+    kind: Option<KindId>,
 }
 
 impl Reader {
@@ -195,13 +201,15 @@ impl Reader {
         detector: &Detector,
         context: &Context<'_>,
     ) -> Result<Minimal, Refusal> {
+        self.kind = None;
         if line.len() > RECORD_BYTES_MAX {
             return Err(Refusal::TooLarge { got: line.len(), limit: RECORD_BYTES_MAX });
         }
         let text = std::str::from_utf8(line).map_err(|error| Refusal::NotUtf8 { at: error.valid_up_to() })?;
         self.tape.read(text)?;
         self.fired.clear();
-        let id = self.kind(text, catalogue, context.authority)?;
+        let id = self.find_kind(text, catalogue, context.authority)?;
+        self.kind = Some(id);
         let kind = catalogue.kind(id);
         let mut arena = Vec::with_capacity(text.len() + 128);
         let mut spans = Vec::with_capacity(40);
@@ -221,7 +229,12 @@ impl Reader {
         self.finish(id, kind, arena, spans, context)
     }
 
-    fn kind(&self, text: &str, catalogue: &Catalogue, authority: Authority) -> Result<KindId, Refusal> {
+    /// The kind of the line read last, refused or not, if it was known.
+    pub fn last_kind(&self) -> Option<KindId> {
+        self.kind
+    }
+
+    fn find_kind(&self, text: &str, catalogue: &Catalogue, authority: Authority) -> Result<KindId, Refusal> {
         if self.tape.token(0).kind != TokenKind::Object {
             return Err(Refusal::WrongType { path: Path::default(), expected: "an object".into() });
         }
@@ -249,9 +262,9 @@ impl Reader {
         mut spans: Vec<Span>,
         context: &Context<'_>,
     ) -> Result<Minimal, Refusal> {
-        spans.sort_unstable_by_key(|span| span.number);
-        let (personal, facts): (Vec<Span>, Vec<Span>) =
-            spans.into_iter().partition(|span| span.class == FieldClass::Personal);
+        spans.sort_unstable_by_key(|span| (span.class == FieldClass::Personal, span.number));
+        let personal = spans.split_off(spans.partition_point(|span| span.class == FieldClass::Fact));
+        let facts = spans;
         let mut minimal = Minimal {
             kind: id,
             class: kind.class,
@@ -271,19 +284,12 @@ impl Reader {
         if minimal.timestamp.0 > context.now.0 + AHEAD_MS_MAX {
             minimal.set_fact(number::AHEAD, b"true");
         }
-        let mut name = Vec::new();
-        push_string(&mut name, &kind.name);
-        minimal.set_fact(number::KIND, &name);
+        minimal.write_fact(number::KIND, |arena| push_string(arena, &kind.name));
         minimal.set_fact(number::KIND_VERSION, kind.version.to_string().as_bytes());
-        let mut source = Vec::new();
-        push_string(&mut source, context.source);
-        minimal.set_fact(number::SOURCE, &source);
-        let authority = format!("\"{}\"", context.authority.name());
-        minimal.set_fact(number::AUTHORITY, authority.as_bytes());
+        minimal.write_fact(number::SOURCE, |arena| push_string(arena, context.source));
+        minimal.write_fact(number::AUTHORITY, |arena| push_string(arena, context.authority.name()));
         if let (Some(site), None) = (context.site, minimal.fact(number::SITE)) {
-            let mut text = Vec::new();
-            push_string(&mut text, site);
-            minimal.set_fact(number::SITE, &text);
+            minimal.write_fact(number::SITE, |arena| push_string(arena, site));
         }
         if !self.fired.is_empty() {
             self.fired.sort_unstable();
@@ -336,9 +342,13 @@ fn name_subject(minimal: &mut Minimal, kind: &Kind) {
 }
 
 /// The text of a canonical JSON string.
-pub fn string(json: &[u8]) -> String {
-    let mut text = String::new();
+pub fn string(json: &[u8]) -> std::borrow::Cow<'_, str> {
     let inner = json.get(1..json.len().saturating_sub(1)).and_then(|inner| std::str::from_utf8(inner).ok());
-    unescape(inner.unwrap_or_default(), &mut text);
-    text
+    let inner = inner.unwrap_or_default();
+    if !inner.contains('\\') {
+        return inner.into();
+    }
+    let mut text = String::new();
+    unescape(inner, &mut text);
+    text.into()
 }

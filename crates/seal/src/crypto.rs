@@ -67,9 +67,9 @@ impl KeyedHash {
     }
 }
 
-/// HKDF-Extract with SHA-256.
-pub fn extract(salt: &[u8], ikm: &[&[u8]]) -> Key {
-    Key(KeyedHash::new(salt).digest(ikm))
+/// HKDF-Extract with SHA-256, the salt being the key of `salted`.
+pub fn extract(salted: &KeyedHash, ikm: &[&[u8]]) -> Key {
+    Key(salted.digest(ikm))
 }
 
 /// HKDF-Expand with SHA-256, one block of 32 bytes; `info` is the concatenation of the parts (two at most).
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn hkdf_matches_rfc_5869_case_1() {
-        let prk = extract(&from_hex::<13>(b"000102030405060708090a0b0c").expect("hex"), &[&[0x0b; 22]]);
+        let prk =
+            extract(&KeyedHash::new(&from_hex::<13>(b"000102030405060708090a0b0c").expect("hex")), &[&[0x0b; 22]]);
         assert_eq!(
             prk.0,
             from_hex::<32>(b"077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5").expect("hex")

@@ -35,6 +35,9 @@ pub enum Error {
         /// The rule broken.
         why: &'static str,
     },
+    /// Another thread failed while it held the store.
+    #[error("use key store: another thread failed")]
+    Stopped,
     /// The key is gone: the subject was erased or the period has ended.
     #[error("open record: its key was destroyed")]
     KeyDestroyed,
@@ -66,7 +69,7 @@ impl Error {
     /// Sorts the error by what the caller must do.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Io { .. } | Error::Database { .. } => Kind::Retry,
+            Error::Io { .. } | Error::Database { .. } | Error::Stopped => Kind::Retry,
             Error::WrongMasterKey | Error::BadMasterKey | Error::Body(_) => Kind::Invalid,
             Error::KeyDestroyed => Kind::Missing,
             Error::Corrupt { .. } | Error::NotAuthentic { .. } => Kind::Corrupt,

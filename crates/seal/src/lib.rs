@@ -17,6 +17,7 @@ pub mod master;
 mod pages;
 pub mod random;
 pub mod sealed;
+pub mod shared;
 pub mod store;
 mod subjects;
 pub mod tag;

@@ -6,10 +6,12 @@
 //! the root key: every older copy of those pages, wherever SQLite or the disk kept one, hangs on keys that no longer
 //! exist. Adding something rewrites pages under the keys they have.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
@@ -22,8 +24,11 @@ use crate::random::RandomPool;
 const FAN_OUT: u64 = 256;
 /// Levels of inner pages above a leaf: 2^24 leaves in a tree.
 const LEVELS: u8 = 3;
-/// Clean pages kept in memory: at about 3 KiB each, 12 MiB.
-const CACHED_PAGES_MAX: usize = 4096;
+/// Pages kept in memory before half of the clean leaves go: at about 2.5 KiB each, 30 MiB.
+const CACHED_PAGES_MAX: usize = 12_288;
+/// SQLite pages in the write-ahead log before they are copied to their places: 32 MiB. Identifiers fall on pages at
+/// random, so the longer the log, the more changes of one page are copied once.
+const LOG_PAGES_MAX: u32 = 8192;
 const SLOT_BYTES: usize = 512;
 const ROOT_MAGIC: &[u8; 8] = b"CNDRROOT";
 const ROOT_VERSION: u16 = 1;
@@ -57,12 +62,69 @@ const META_ROW: i64 = 0;
 struct Page {
     key: Key,
     bytes: Zeroizing<Vec<u8>>,
-    dirty: bool,
+    /// Number of the batch that will carry the newest change; 0 if what is on disk is the same.
+    changed_in: u64,
+}
+
+/// The connection that writes, and the last batch that it made durable.
+struct Database {
+    connection: rusqlite::Connection,
+    written: u64,
+}
+
+/// What one commit writes: gathered under the store's lock, written outside it.
+pub(crate) struct Batch {
+    number: u64,
+    rows: Vec<(i64, Vec<u8>)>,
+    database: Arc<Mutex<Database>>,
+    durable: Arc<AtomicU64>,
+}
+
+impl Batch {
+    /// Makes the batch durable: one transaction, one sync. A batch that was overtaken by a later one, which had
+    /// everything of it, writes nothing.
+    pub(crate) fn write(&self) -> Result<(), Error> {
+        let mut held = self.database.lock().map_err(|_| Error::Stopped)?;
+        if held.written >= self.number {
+            return Ok(());
+        }
+        let transaction = held.connection.transaction().map_err(database("begin"))?;
+        {
+            let mut put = transaction
+                .prepare_cached(
+                    "INSERT INTO page(id, blob) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET blob = excluded.blob",
+                )
+                .map_err(database("write"))?;
+            for row in &self.rows {
+                put.execute((row.0, &row.1)).map_err(database("write"))?;
+            }
+        }
+        transaction.commit().map_err(database("commit"))?;
+        held.written = self.number;
+        self.durable.store(self.number, Ordering::Release);
+        Ok(())
+    }
+
+    /// The number to [`Pages::settle`] after the write.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 /// The pages, cached and written in groups.
+///
+/// Two connections: one writes, outside the store's lock, the other reads pages that are not in memory. A page leaves
+/// memory only when its newest change is durable, so the reading one never sees an older page than it should.
 pub(crate) struct Pages {
-    database: rusqlite::Connection,
+    database: Arc<Mutex<Database>>,
+    reading: rusqlite::Connection,
+    /// Batches gathered so far; the next one's number is one more.
+    gathered: u64,
+    durable: Arc<AtomicU64>,
+    /// Pages whose newest change is not known to be durable.
+    dirty: HashSet<PageId>,
+    /// Whether anything changed since the last batch was gathered.
+    changed: bool,
     root_file: std::fs::File,
     root_sequence: u64,
     master: MasterKey,
@@ -84,8 +146,7 @@ fn io(action: &'static str, what: &'static str) -> impl Fn(std::io::Error) -> Er
 
 impl Pages {
     pub(crate) fn create(folder: &Path, master: MasterKey) -> Result<Pages, Error> {
-        let mut random = RandomPool::default();
-        let root_key = Key(random.take());
+        let root_key = Key(RandomPool::default().take());
         let root_file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -93,18 +154,7 @@ impl Pages {
             .mode(0o600)
             .open(root_path(folder))
             .map_err(io("create", "key store root"))?;
-        let database = open_database(folder)?;
-        let mut pages = Pages {
-            database,
-            root_file,
-            root_sequence: 0,
-            master,
-            root_key,
-            tree_keys: [None, None, None, None],
-            cache: HashMap::new(),
-            random,
-            doomed: Vec::new(),
-        };
+        let mut pages = Pages::assemble(folder, root_file, master, root_key)?;
         pages.write_root(&[pages.root_key.clone()])?;
         pages.write_root(&[pages.root_key.clone()])?;
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync", "key store folder"))?;
@@ -119,23 +169,13 @@ impl Pages {
             .open(root_path(folder))
             .map_err(io("open", "key store root"))?;
         let (root_sequence, candidates) = read_root(&root_file, &master)?;
-        let database = open_database(folder)?;
-        let blob: Vec<u8> = database
+        let blob: Vec<u8> = open_database(folder)?
             .query_row("SELECT blob FROM page WHERE id = 0", [], |row| row.get(0))
-            .map_err(database_error("read"))?;
+            .map_err(database("read"))?;
         for root_key in &candidates {
             let Ok(meta) = open_page(root_key, META_ROW, &blob) else { continue };
-            let mut pages = Pages {
-                database,
-                root_file,
-                root_sequence,
-                master,
-                root_key: root_key.clone(),
-                tree_keys: [None, None, None, None],
-                cache: HashMap::new(),
-                random: RandomPool::default(),
-                doomed: Vec::new(),
-            };
+            let mut pages = Pages::assemble(folder, root_file, master, root_key.clone())?;
+            pages.root_sequence = root_sequence;
             let rest = pages.read_tree_keys(&meta)?;
             // A crash between the page commit and the last root write leaves two candidates: settle on the true one.
             if candidates.len() > 1 {
@@ -146,6 +186,26 @@ impl Pages {
             return Ok((pages, rest));
         }
         Err(Error::Corrupt { what: "key store", why: "its root key does not open its first page" })
+    }
+
+    fn assemble(folder: &Path, root_file: std::fs::File, master: MasterKey, root_key: Key) -> Result<Pages, Error> {
+        let database = Database { connection: open_database(folder)?, written: 0 };
+        Ok(Pages {
+            database: Arc::new(Mutex::new(database)),
+            reading: open_database(folder)?,
+            gathered: 0,
+            durable: Arc::default(),
+            dirty: HashSet::new(),
+            changed: false,
+            root_file,
+            root_sequence: 0,
+            master,
+            root_key,
+            tree_keys: [None, None, None, None],
+            cache: HashMap::new(),
+            random: RandomPool::default(),
+            doomed: Vec::new(),
+        })
     }
 
     fn read_tree_keys(&mut self, meta: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -168,14 +228,28 @@ impl Pages {
 
     /// The leaf's content to be changed; it is written at the next commit.
     pub(crate) fn leaf_mut(&mut self, tree: Tree, number: u64) -> Result<&mut Vec<u8>, Error> {
-        let page = self.page(PageId { tree: tree as u8, level: 0, number })?;
-        page.dirty = true;
-        Ok(&mut page.bytes)
+        Ok(&mut self.page_mut(PageId { tree: tree as u8, level: 0, number })?.bytes)
+    }
+
+    /// The page, to be changed: it goes with the next batch.
+    fn page_mut(&mut self, id: PageId) -> Result<&mut Page, Error> {
+        self.page(id)?;
+        self.dirty.insert(id);
+        self.changed = true;
+        let page = self.cache.get_mut(&id).expect("it was loaded above");
+        page.changed_in = self.gathered + 1;
+        Ok(page)
+    }
+
+    /// Something in the meta page changed: it goes with the next batch.
+    pub(crate) fn touch_meta(&mut self) {
+        self.changed = true;
     }
 
     /// Rewrites the leaf and its path under new keys at the next commit, so that no older copy can be opened.
     pub(crate) fn doom(&mut self, tree: Tree, number: u64) {
         self.doomed.push(PageId { tree: tree as u8, level: 0, number });
+        self.changed = true;
     }
 
     fn page(&mut self, id: PageId) -> Result<&mut Page, Error> {
@@ -191,16 +265,18 @@ impl Pages {
             None => {
                 let key = Key(self.random.take());
                 self.set_key_of(id, &key)?;
-                Ok(Page { key, bytes: Zeroizing::new(Vec::new()), dirty: true })
+                self.dirty.insert(id);
+                self.changed = true;
+                Ok(Page { key, bytes: Zeroizing::new(Vec::new()), changed_in: self.gathered + 1 })
             }
             Some(key) => {
                 let blob: Vec<u8> = self
-                    .database
+                    .reading
                     .prepare_cached("SELECT blob FROM page WHERE id = ?1")
                     .and_then(|mut statement| statement.query_row([id.row()], |row| row.get(0)))
                     .map_err(database("read"))?;
                 let bytes = open_page(&key, id.row(), &blob)?;
-                Ok(Page { key, bytes, dirty: false })
+                Ok(Page { key, bytes, changed_in: 0 })
             }
         }
     }
@@ -226,66 +302,94 @@ impl Pages {
         }
         let parent = PageId { tree: id.tree, level: id.level + 1, number: id.number / FAN_OUT };
         let at = (id.number % FAN_OUT) as usize * 32;
-        let page = self.page(parent)?;
+        let page = self.page_mut(parent)?;
         if page.bytes.len() < at + 32 {
             page.bytes.resize(at + 32, 0);
         }
         page.bytes[at..at + 32].copy_from_slice(&key.0);
-        page.dirty = true;
         Ok(())
     }
 
-    /// Whether a commit would write anything.
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.doomed.is_empty() || self.cache.values().any(|page| page.dirty)
+    /// The batch that carries what has changed up to now: once the one of this number is durable, so is all of it.
+    pub(crate) fn newest(&self) -> u64 {
+        self.gathered + u64::from(self.changed)
     }
 
-    /// Makes everything changed durable, with the meta page; one transaction and one sync.
-    pub(crate) fn commit(&mut self, meta: &[u8]) -> Result<(), Error> {
-        let destroying = !self.doomed.is_empty();
-        if destroying {
-            self.rekey_doomed()?;
-        }
-        let root_key = if destroying { Key(self.random.take()) } else { self.root_key.clone() };
-        if destroying {
-            // Either key may be the true one until the page commit below is known to have happened.
-            self.write_root(&[self.root_key.clone(), root_key.clone()])?;
-        }
+    /// The number of the newest durable batch, to be read without the store's lock.
+    pub(crate) fn durable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.durable)
+    }
+
+    /// Everything changed and not known to be durable, sealed, with the meta page.
+    pub(crate) fn gather(&mut self, meta: &[u8]) -> Batch {
+        let root_key = self.root_key.clone();
+        self.gather_under(&root_key, meta)
+    }
+
+    fn gather_under(&mut self, root_key: &Key, meta: &[u8]) -> Batch {
+        self.gathered += 1;
+        self.changed = false;
         let mut bytes = Zeroizing::new(Vec::with_capacity(33 * TREES + meta.len()));
         for key in &self.tree_keys {
             bytes.push(u8::from(key.is_some()));
             bytes.extend_from_slice(key.as_ref().map_or(&[0; 32], |key| &key.0));
         }
         bytes.extend_from_slice(meta);
-        let transaction = self.database.transaction().map_err(database("begin"))?;
-        {
-            let mut put = transaction
-                .prepare_cached(
-                    "INSERT INTO page(id, blob) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET blob = excluded.blob",
-                )
-                .map_err(database("write"))?;
-            put.execute((META_ROW, seal_page(&mut self.random, &root_key, META_ROW, &bytes)))
-                .map_err(database("write"))?;
-            for (id, page) in self.cache.iter().filter(|(_, page)| page.dirty) {
-                let blob = seal_page(&mut self.random, &page.key, id.row(), &page.bytes);
-                put.execute((id.row(), blob)).map_err(database("write"))?;
+        let mut rows = Vec::with_capacity(1 + self.dirty.len());
+        rows.push((META_ROW, seal_page(&mut self.random, root_key, META_ROW, &bytes)));
+        for id in &self.dirty {
+            let page = &self.cache[id];
+            rows.push((id.row(), seal_page(&mut self.random, &page.key, id.row(), &page.bytes)));
+        }
+        Batch { number: self.gathered, rows, database: Arc::clone(&self.database), durable: Arc::clone(&self.durable) }
+    }
+
+    /// Pages of a written batch that were not changed since may leave memory.
+    pub(crate) fn settle(&mut self, batch: u64) {
+        let cache = &mut self.cache;
+        self.dirty.retain(|id| {
+            let Some(page) = cache.get_mut(id) else { return false };
+            let done = page.changed_in <= batch;
+            if done {
+                page.changed_in = 0;
             }
-        }
-        transaction.commit().map_err(database("commit"))?;
-        self.cache.values_mut().for_each(|page| page.dirty = false);
-        if destroying {
-            // Both slots: neither may hold the old root key any more.
-            self.write_root(std::slice::from_ref(&root_key))?;
-            self.write_root(std::slice::from_ref(&root_key))?;
-            self.root_key = root_key;
-            let _busy: i64 = self
-                .database
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-                .map_err(database("checkpoint"))?;
-        }
+            !done
+        });
         if self.cache.len() > CACHED_PAGES_MAX {
-            self.cache.retain(|id, _| id.level > 0);
+            let dirty = &self.dirty;
+            let mut stay = false;
+            self.cache.retain(|id, _| {
+                stay = !stay;
+                stay || id.level > 0 || dirty.contains(id)
+            });
         }
+    }
+
+    /// Makes everything changed durable now, also what was to be destroyed; a batch that is being written elsewhere is
+    /// overtaken.
+    pub(crate) fn commit(&mut self, meta: &[u8]) -> Result<(), Error> {
+        if self.doomed.is_empty() {
+            let batch = self.gather(meta);
+            batch.write()?;
+            self.settle(batch.number);
+            return Ok(());
+        }
+        self.rekey_doomed()?;
+        let root_key = Key(self.random.take());
+        // Either key may be the true one until the page commit below is known to have happened.
+        self.write_root(&[self.root_key.clone(), root_key.clone()])?;
+        let batch = self.gather_under(&root_key, meta);
+        batch.write()?;
+        self.settle(batch.number);
+        // Both slots: neither may hold the old root key any more.
+        self.write_root(std::slice::from_ref(&root_key))?;
+        self.write_root(std::slice::from_ref(&root_key))?;
+        self.root_key = root_key;
+        let held = self.database.lock().map_err(|_| Error::Stopped)?;
+        let _busy: i64 = held
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(database("checkpoint"))?;
         Ok(())
     }
 
@@ -296,9 +400,7 @@ impl Pages {
             row.dedup();
             for id in &row {
                 let key = Key(self.random.take());
-                let page = self.page(*id)?;
-                page.key = key.clone();
-                page.dirty = true;
+                self.page_mut(*id)?.key = key.clone();
                 self.set_key_of(*id, &key)?;
             }
             row =
@@ -342,17 +444,14 @@ impl Pages {
     }
 }
 
-fn database_error(action: &'static str) -> impl Fn(rusqlite::Error) -> Error {
-    database(action)
-}
-
 fn open_database(folder: &Path) -> Result<rusqlite::Connection, Error> {
     let connection = rusqlite::Connection::open(folder.join("store.db")).map_err(database("open"))?;
     connection
-        .execute_batch(
+        .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -4096;
+             PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX};
              CREATE TABLE IF NOT EXISTS page(id INTEGER PRIMARY KEY, blob BLOB NOT NULL);",
-        )
+        ))
         .map_err(database("open"))?;
     Ok(connection)
 }

@@ -97,9 +97,9 @@ fn compressor() -> zstd::bulk::Compressor<'static> {
     compressor
 }
 
-fn content_key(period: &Key, subject: Option<&Key>, nonce: &[u8; 16], role: Role) -> KeyedHash {
-    let ikm: [&[u8]; 2] = [&period.0, subject.map_or(&[], |key| &key.0)];
-    let prk = extract(nonce, &ikm);
+/// `salted` is the keyed hash under the record's nonce, which both of its bodies share.
+fn content_key(salted: &KeyedHash, period: &Key, subject: Option<&Key>, role: Role) -> KeyedHash {
+    let prk = extract(salted, &[&period.0, subject.map_or(&[], |key| &key.0)]);
     let content = expand(&KeyedHash::new(&prk.0), [b"candor/v1/content\n", role.name()]);
     KeyedHash::new(&content.0)
 }
@@ -129,10 +129,11 @@ pub fn seal(keys: &SealingKeys<'_>, id: EntryId, facts: &[Field<'_>], personal: 
     bytes.extend_from_slice(&[VERSION, SUITE, DICTIONARY]);
     bytes.extend_from_slice(&keys.period.0.to_be_bytes());
     bytes.extend_from_slice(&keys.nonce);
-    let facts = seal_body(keys, &id, (Role::Facts, facts), &mut bytes)?;
+    let salted = KeyedHash::new(&keys.nonce);
+    let facts = seal_body(keys, &id, &salted, (Role::Facts, facts), &mut bytes)?;
     let personal = match &keys.subject {
         Some((_, tagger)) if !personal.is_empty() => {
-            Some((seal_body(keys, &id, (Role::Personal, personal), &mut bytes)?, tagger.clone()))
+            Some((seal_body(keys, &id, &salted, (Role::Personal, personal), &mut bytes)?, tagger.clone()))
         }
         _ => {
             assert!(personal.is_empty(), "a personal body needs a subject");
@@ -147,12 +148,13 @@ pub fn seal(keys: &SealingKeys<'_>, id: EntryId, facts: &[Field<'_>], personal: 
 fn seal_body(
     keys: &SealingKeys<'_>,
     id: &EntryId,
+    salted: &KeyedHash,
     body: (Role, &[Field<'_>]),
     out: &mut Vec<u8>,
 ) -> Result<Hash, Error> {
     let (role, fields) = body;
     let subject = if role == Role::Personal { keys.subject.as_ref().map(|(key, _)| *key) } else { None };
-    let content = content_key(keys.period.1, subject, &keys.nonce, role);
+    let content = content_key(salted, keys.period.1, subject, role);
     let salts = salts(&content, fields.len());
     let mut digests = [Hash::default(); proof::commitment::FIELDS_MAX];
     if fields.len() > digests.len() {
@@ -248,7 +250,7 @@ impl<'a> Parts<'a> {
         if boxed.len() < TAG_BYTES {
             return Err(Error::NotAuthentic { why: "there is no such body" });
         }
-        let content = content_key(keys.period, subject, &self.nonce, role);
+        let content = content_key(&KeyedHash::new(&self.nonce), keys.period, subject, role);
         let box_key = expand(&content, [b"candor/v1/box\n", b""]);
         let mut buffer = boxed.to_vec();
         let aad = aad(keys.origin, &keys.id, role, self.header);
@@ -380,7 +382,7 @@ mod tests {
             bytes.extend_from_slice(&ciphertext);
             bytes.extend_from_slice(&[0; 4]);
             let parts = Parts::parse(&bytes).expect("the envelope is well formed");
-            let content = content_key(&key, None, &[9; 16], Role::Facts);
+            let content = content_key(&KeyedHash::new(&[9; 16]), &key, None, Role::Facts);
             let salt = salts(&content, 1);
             let commitment = commit(&[field_digest(&salt[0], field(2, words))]);
             let keys = OpeningKeys { origin: "audit.example/log1", id: EntryId([5; 16]), period: &key, subject: None };

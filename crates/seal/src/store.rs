@@ -1,11 +1,14 @@
 //! The key store: named keys, period keys, subjects and their identifiers (`docs/formats/keystore.md`).
 //!
-//! A key is durable before anything sealed under it is handed to the journal: callers seal, call
-//! [`KeyStore::commit`], and only then submit. The generation counts the keys ever made; a frame carries the
-//! generation it needs, so a store restored from an old copy is noticed and says how many keys are missing.
+//! A key is durable before anything sealed under it is written to the journal: who takes keys takes a [`Ticket`] with
+//! them, and the writer asks [`crate::shared::SharedStore::ensure`] before it appends. The generation counts the keys ever made; a
+//! frame carries the generation it needs, so a store restored from an old copy is noticed and says how many keys are
+//! missing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proof::time::UnixMillis;
 use record::class::ClassId;
@@ -15,8 +18,9 @@ use crate::cache::Generations;
 use crate::crypto::{Key, KeyedHash, subkey};
 use crate::error::Error;
 use crate::master::MasterKey;
-use crate::pages::{Pages, Tree};
+use crate::pages::{Batch, Pages, Tree};
 use crate::random::RandomPool;
+use crate::shared::Ticket;
 pub use crate::subjects::IdentifierTag;
 use crate::subjects::{
     BUCKET_LOAD, Pointer, SUBJECTS_IN_LEAF, Slot, bucket_of, find, put, read_leaf, remove, split, write_leaf,
@@ -97,7 +101,7 @@ struct Period {
     key: Option<Key>,
 }
 
-/// The open key store. One for each process; share it behind a lock.
+/// The open key store. One for each process; [`crate::shared::SharedStore`] shares it.
 pub struct KeyStore {
     pages: Pages,
     random: RandomPool,
@@ -105,7 +109,6 @@ pub struct KeyStore {
     identifier: KeyedHash,
     tombstone: KeyedHash,
     generation: u64,
-    durable_generation: u64,
     subjects: u64,
     buckets: [u64; 2],
     bucket_entries: [u64; 2],
@@ -115,7 +118,6 @@ pub struct KeyStore {
     period_ids: BTreeMap<(u8, u32), u32>,
     pointers: Generations<[u8; 16], Pointer>,
     secrets: Generations<u64, Key>,
-    changed: bool,
 }
 
 impl std::fmt::Debug for KeyStore {
@@ -135,7 +137,7 @@ impl KeyStore {
         let named = (0..NAMED).map(|_| Key(random.take())).collect();
         let mut store = KeyStore::assemble(pages, random, named, origin.to_owned());
         store.generation = NAMED as u64;
-        store.changed = true;
+        store.pages.touch_meta();
         store.commit()?;
         Ok(store)
     }
@@ -161,7 +163,7 @@ impl KeyStore {
             .map_err(|_| Error::Corrupt { what: "key store", why: "an origin that is not text" })?;
         let named = (0..NAMED).map(|_| reader.take(32).map(key_of)).collect::<Result<Vec<Key>, Error>>()?;
         let mut store = KeyStore::assemble(pages, RandomPool::default(), named, origin);
-        (store.generation, store.durable_generation) = (generation, generation);
+        store.generation = generation;
         (store.subjects, store.buckets, store.bucket_entries) = (subjects, buckets, bucket_entries);
         store.erased_up_to = erased_up_to;
         store.read_periods(periods as u32)?;
@@ -176,7 +178,6 @@ impl KeyStore {
             random,
             named,
             generation: 0,
-            durable_generation: 0,
             subjects: 0,
             buckets: [1, 1],
             bucket_entries: [0, 0],
@@ -186,7 +187,6 @@ impl KeyStore {
             period_ids: BTreeMap::new(),
             pointers: Generations::new(CACHE_HALF),
             secrets: Generations::new(CACHE_HALF),
-            changed: false,
         }
     }
 
@@ -224,11 +224,6 @@ impl KeyStore {
         self.generation
     }
 
-    /// Number of keys ever made that are durable.
-    pub fn durable_generation(&self) -> u64 {
-        self.durable_generation
-    }
-
     /// Number of subjects ever made.
     pub fn subject_count(&self) -> u64 {
         self.subjects
@@ -241,7 +236,9 @@ impl KeyStore {
 
     /// Moves the erasure cursor; durable with the next commit.
     pub fn set_erased_up_to(&mut self, index: u64) {
-        self.changed |= self.erased_up_to != index;
+        if self.erased_up_to != index {
+            self.pages.touch_meta();
+        }
         self.erased_up_to = index;
     }
 
@@ -279,7 +276,7 @@ impl KeyStore {
         self.periods.push(Period { class: class.0, start, key: Some(key.clone()) });
         self.period_ids.insert((class.0, start), id);
         self.generation += 1;
-        self.changed = true;
+        self.pages.touch_meta();
         self.write_period(id)?;
         Ok(PeriodKey { id, key, late })
     }
@@ -315,21 +312,21 @@ impl KeyStore {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn resolve(&mut self, identifiers: &[IdentifierTag]) -> Result<Resolved, Error> {
+    pub fn resolve(&mut self, identifiers: &[IdentifierTag], today: u32) -> Result<Resolved, Error> {
         const CUSTOMER: u8 = IdentifierType::CustomerId as u8;
         let mut known = Vec::with_capacity(identifiers.len());
         for identifier in identifiers {
             known.push(self.pointer(&identifier.tag)?);
         }
         let strongest = identifiers.iter().zip(&known).find(|(_, p)| p.is_some_and(|p| !p.shared));
-        if strongest.is_none() && self.is_tombstoned(identifiers)? {
+        if strongest.is_none() && self.is_tombstoned(identifiers, today)? {
             return Ok(Resolved::Erased);
         }
         let names_customer = identifiers.first().is_some_and(|identifier| identifier.kind == CUSTOMER);
         let number = match (names_customer, known.first().copied().flatten()) {
             // A customer is who their number says, whatever address stands beside it.
             (true, Some(pointer)) => pointer.subject,
-            (true, None) if self.is_tombstoned(&identifiers[..1])? => return Ok(Resolved::Erased),
+            (true, None) if self.is_tombstoned(&identifiers[..1], today)? => return Ok(Resolved::Erased),
             (true, None) => self.new_subject()?,
             (false, _) => match strongest {
                 Some((_, Some(pointer))) => pointer.subject,
@@ -375,7 +372,7 @@ impl KeyStore {
         self.secrets.insert(number, secret);
         self.subjects = number;
         self.generation += 1;
-        self.changed = true;
+        self.pages.touch_meta();
         Ok(number)
     }
 
@@ -385,7 +382,7 @@ impl KeyStore {
         let mut slots = read_leaf(bytes)?;
         let answer = change(&mut slots, place);
         write_leaf(&slots, bytes);
-        self.changed = true;
+        self.pages.touch_meta();
         Ok(answer)
     }
 
@@ -443,7 +440,7 @@ impl KeyStore {
         if put(self.pages.leaf_mut(tree, bucket)?, tag, pointer) {
             self.bucket_entries[which] += 1;
         }
-        self.changed = true;
+        self.pages.touch_meta();
         if self.bucket_entries[which] > self.buckets[which] * BUCKET_LOAD {
             let high = self.buckets[which];
             let low = high - (1 << (63 - high.leading_zeros()));
@@ -504,14 +501,17 @@ impl KeyStore {
         self.tombstone.short(&[b"candor/v1/tombstone\n", &[identifier.kind], &identifier.tag])
     }
 
-    fn is_tombstoned(&mut self, identifiers: &[IdentifierTag]) -> Result<bool, Error> {
+    /// Whether one of these was erased so recently that what is late about it must still be told apart. After that its
+    /// tombstone says nothing any more: somebody who comes back is a new subject.
+    fn is_tombstoned(&mut self, identifiers: &[IdentifierTag], today: u32) -> Result<bool, Error> {
         if self.bucket_entries[1] == 0 {
             return Ok(false);
         }
         for identifier in identifiers {
             let tag = self.tombstone_tag(identifier);
             let bucket = bucket_of(&tag, self.buckets[1]);
-            if find(self.pages.leaf(Tree::Tombstones, bucket)?, &tag).is_some() {
+            let tombstone = find(self.pages.leaf(Tree::Tombstones, bucket)?, &tag);
+            if tombstone.is_some_and(|until| u64::from(today) < until.subject) {
                 return Ok(true);
             }
         }
@@ -547,17 +547,47 @@ impl KeyStore {
             self.pages.doom(Tree::Subjects, number / SUBJECTS_IN_LEAF);
             self.secrets.remove(number);
         }
-        self.commit().map(drop)
+        self.commit()
     }
 
     /// Makes everything changed durable. Cheap if nothing changed.
     ///
     /// # Errors
     /// The store cannot be written; nothing sealed under its new keys may be submitted.
-    pub fn commit(&mut self) -> Result<u64, Error> {
-        if !self.changed && !self.pages.is_dirty() {
-            return Ok(self.durable_generation);
+    pub fn commit(&mut self) -> Result<(), Error> {
+        if self.is_durable(self.ticket()) {
+            return Ok(());
         }
+        let meta = self.meta();
+        self.pages.commit(&meta)
+    }
+
+    /// What has to be durable before anything sealed under the keys taken up to now is written to the journal.
+    pub fn ticket(&self) -> Ticket {
+        Ticket(self.pages.newest())
+    }
+
+    fn is_durable(&self, ticket: Ticket) -> bool {
+        self.durable().load(Ordering::Acquire) >= ticket.0
+    }
+
+    /// The newest durable ticket, to be read without the store's lock.
+    pub(crate) fn durable(&self) -> Arc<AtomicU64> {
+        self.pages.durable()
+    }
+
+    /// What is not durable yet, to be written outside the store's lock.
+    pub(crate) fn gather(&mut self) -> Batch {
+        let meta = self.meta();
+        self.pages.gather(&meta)
+    }
+
+    /// The batch was written.
+    pub(crate) fn settle(&mut self, batch: &Batch) {
+        self.pages.settle(batch.number());
+    }
+
+    fn meta(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let mut meta = zeroize::Zeroizing::new(Vec::with_capacity(512));
         meta.extend_from_slice(&META_VERSION.to_be_bytes());
         meta.extend_from_slice(&self.generation.to_be_bytes());
@@ -569,10 +599,7 @@ impl KeyStore {
         meta.extend_from_slice(&(self.origin.len() as u16).to_be_bytes());
         meta.extend_from_slice(self.origin.as_bytes());
         self.named.iter().for_each(|key| meta.extend_from_slice(&key.0));
-        self.pages.commit(&meta)?;
-        self.changed = false;
-        self.durable_generation = self.generation;
-        Ok(self.generation)
+        meta
     }
 
     /// Wraps the store by another master key. The old one opens nothing from then on.
@@ -618,6 +645,6 @@ impl<'a> MetaReader<'a> {
     }
 
     fn number(&mut self, bytes: usize) -> Result<u64, Error> {
-        Ok(self.take(bytes)?.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+        Ok(proof::encoding::big_endian(self.take(bytes)?))
     }
 }

@@ -80,8 +80,7 @@ impl Vault {
 
     /// A keyed hash under the view key, for ids in registers.
     pub(crate) fn hash(&self, parts: &[&[u8]]) -> u64 {
-        let digest = self.key.short(parts);
-        digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        proof::encoding::big_endian(&self.key.short(parts)[..8])
     }
 
     /// A key of its own purpose under the view key.

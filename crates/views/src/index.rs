@@ -4,7 +4,10 @@
 //! when it is full or at a clean stop; until then the tail is searched. Eight partitions are later merged into one,
 //! and those never again: the cost of an entry does not grow with the trail.
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::Poll;
 
 use tantivy::columnar::Column;
 use tantivy::indexer::NoMergePolicy;
@@ -12,7 +15,8 @@ use tantivy::query::{BooleanQuery, Occur, Query as TantivyQuery, RangeQuery};
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer};
 use tantivy::{
-    DocSet, Index, IndexReader, IndexWriter, ReloadPolicy, SegmentReader, TERMINATED, TantivyDocument, Term,
+    DocSet, FutureResult, Index, IndexReader, IndexWriter, ReloadPolicy, SegmentMeta, SegmentReader, TERMINATED,
+    TantivyDocument, Term,
 };
 
 use crate::error::{Error, index};
@@ -99,6 +103,8 @@ pub(crate) struct TextIndex {
     entry: Field,
     time: Field,
     cursor: u64,
+    /// A merge that goes on beside the writing.
+    merging: Option<FutureResult<Option<SegmentMeta>>>,
 }
 
 /// What searching needs; shared with reading threads.
@@ -127,7 +133,7 @@ impl TextIndex {
         let payload = held.load_metas().map_err(index("open"))?.payload;
         let cursor = payload.and_then(|text| text.parse().ok()).unwrap_or(0);
         let reader = held.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(index("open"))?;
-        Ok(TextIndex { writer, reader, words, entry, time, cursor })
+        Ok(TextIndex { writer, reader, words, entry, time, cursor, merging: None })
     }
 
     /// Entries below this index are in the index.
@@ -157,8 +163,17 @@ impl TextIndex {
         Ok(())
     }
 
-    /// Merges adjacent small segments where there are enough of them.
+    /// Begins to merge adjacent small segments where there are enough of them, one merge at a time. It goes on beside
+    /// the writing; a stop in the middle of it leaves files that the next commit removes.
     pub(crate) fn merge_small(&mut self) -> Result<(), Error> {
+        if let Some(merge) = &mut self.merging {
+            match Pin::new(merge).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(merged) => drop(merged.map_err(index("merge"))?),
+            }
+            self.merging = None;
+            self.reader.reload().map_err(index("reload"))?;
+        }
         let mut small = Vec::new();
         let mut parts: Vec<(u64, u32, tantivy::index::SegmentId)> = Vec::new();
         for segment in self.reader.searcher().segment_readers() {
@@ -172,8 +187,8 @@ impl TextIndex {
                 small.clear()
             }
             if small.len() == MERGE_WIDTH {
-                self.writer.merge(&small).wait().map_err(index("merge"))?;
-                return self.reader.reload().map_err(index("reload"));
+                self.merging = Some(self.writer.merge(&small));
+                return Ok(());
             }
         }
         Ok(())
@@ -181,6 +196,9 @@ impl TextIndex {
 
     /// Removes entries for good: marks them, and rewrites every segment that had one.
     pub(crate) fn forget(&mut self, entries: &[u64]) -> Result<(), Error> {
+        if let Some(merge) = self.merging.take() {
+            merge.wait().map_err(index("merge"))?;
+        }
         for chunk in entries.chunks(512) {
             let one = |entry: &u64| {
                 let term = Term::from_field_u64(self.entry, *entry);

@@ -93,5 +93,5 @@ fn kind_of(facts: &OpenBody, catalogue: &Catalogue) -> Option<KindId> {
 
 /// The value of a field as text without quotes.
 pub fn value(fields: &[Field<'_>], wanted: u16) -> Option<String> {
-    fields.iter().find(|field| field.number == wanted).map(|field| record::minimal::string(field.value))
+    fields.iter().find(|field| field.number == wanted).map(|field| record::minimal::string(field.value).into_owned())
 }

@@ -3,8 +3,16 @@
 //! A register holds no state: the state of a message or template at any time is the fold over its entries up to that
 //! time, read from the ledger and checked. So a register is sorted runs of (keyed hash of type and id, entry): cheap to
 //! write in order of time, whatever the ids, and with nothing in it that could be wrong about a person.
+//!
+//! One thread adds, one thread flushes; any may read. Runs are merged in a thread of its own, since a merge of large
+//! ones takes seconds.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+
+use ledger::background::Background;
+use proof::encoding::big_endian;
 
 use crate::error::{Error, io};
 use crate::file::{EncryptedFile, Vault};
@@ -40,9 +48,20 @@ struct Run {
 
 /// The registers of one trail.
 pub(crate) struct Registers {
+    shared: Arc<Shared>,
+    background: Background,
+}
+
+struct Shared {
     folder: PathBuf,
     vault: Vault,
-    runs: Vec<Run>,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    runs: Vec<Arc<Run>>,
+    /// Rows not in a run yet, in the order of their entries.
     open: Vec<(u64, u64)>,
     cursor: u64,
 }
@@ -56,50 +75,84 @@ impl Registers {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if let Some((first, end)) = name.strip_suffix(".run").and_then(|name| name.split_once('-')) {
                 found.push((first.parse::<u64>().unwrap_or(0), end.parse::<u64>().unwrap_or(0), path));
+            } else if name.ends_with(".new") {
+                std::fs::remove_file(&path).map_err(io("remove"))?;
             }
         }
         // Where a merge was cut off, the wider run comes first and the ones it replaced are dropped.
         found.sort_by_key(|(first, end, _)| (*first, std::cmp::Reverse(*end)));
-        let mut registers =
-            Registers { folder: folder.to_owned(), vault, runs: Vec::new(), open: Vec::new(), cursor: 0 };
+        let mut state = State::default();
         for (first, end, path) in found {
-            if first == registers.cursor {
-                let file = registers.vault.open(&path).map_err(io("open"))?;
-                registers.runs.push(Run { first, end, path, file });
-                registers.cursor = end;
+            if first == state.cursor {
+                let file = vault.open(&path).map_err(io("open"))?;
+                state.runs.push(Arc::new(Run { first, end, path, file }));
+                state.cursor = end;
             } else {
                 std::fs::remove_file(&path).map_err(io("remove"))?;
             }
         }
-        Ok(registers)
-    }
-
-    /// Entries below this index are in runs.
-    pub(crate) fn cursor(&self) -> u64 {
-        self.cursor
+        let folder = folder.to_owned();
+        let shared = Arc::new(Shared { folder, vault, state: RwLock::new(state) });
+        Ok(Registers { shared, background: Background::new("registers") })
     }
 
     pub(crate) fn hash(&self, thing: Thing, id: &str) -> u64 {
-        self.vault.hash(&[b"candor/v1/register\n", &[thing as u8], id.as_bytes()])
+        self.shared.vault.hash(&[b"candor/v1/register\n", &[thing as u8], id.as_bytes()])
     }
 
-    pub(crate) fn add(&mut self, key: u64, entry: u64) {
-        self.open.push((key, entry));
+    /// Adds rows in the order of their entries; those of entries that are in runs already are left out.
+    pub(crate) fn add(&self, rows: impl Iterator<Item = (u64, u64)>) -> Result<(), Error> {
+        let mut state = self.shared.state.write().map_err(|_| Error::Stopped)?;
+        let cursor = state.cursor;
+        state.open.extend(rows.filter(|(_, entry)| *entry >= cursor));
+        Ok(())
     }
 
-    /// Writes the open rows as a run that ends before entry `end`.
-    pub(crate) fn flush(&mut self, end: u64) -> Result<(), Error> {
-        if end == self.cursor {
+    /// Writes the open rows of entries before `end` as a run.
+    pub(crate) fn flush(&self, end: u64) -> Result<(), Error> {
+        let (first, mut rows) = {
+            let state = self.shared.state.read().map_err(|_| Error::Stopped)?;
+            let rows: Vec<(u64, u64)> = state.open.iter().filter(|(_, entry)| *entry < end).copied().collect();
+            (state.cursor, rows)
+        };
+        if first == end {
             return Ok(());
         }
-        let mut rows = std::mem::take(&mut self.open);
         rows.sort_unstable();
-        let run = self.write(self.cursor, end, rows.into_iter().map(Ok))?;
-        self.runs.push(run);
-        self.cursor = end;
-        self.merge()
+        let run = self.shared.write(first, end, rows.into_iter().map(Ok))?;
+        {
+            let mut state = self.shared.state.write().map_err(|_| Error::Stopped)?;
+            state.runs.push(Arc::new(run));
+            state.open.retain(|(_, entry)| *entry >= end);
+            state.cursor = end;
+        }
+        // What cannot be merged now is tried again after the next flush.
+        let shared = Arc::clone(&self.shared);
+        self.background.nudge(move |stop| shared.merge(stop).unwrap_or(false));
+        Ok(())
     }
 
+    /// The entries of a thing, oldest first, at most `limit` of the newest.
+    pub(crate) fn find(&self, thing: Thing, id: &str, limit: usize) -> Result<Vec<u64>, Error> {
+        let key = self.hash(thing, id);
+        let (mut found, runs) = {
+            let state = self.shared.state.read().map_err(|_| Error::Stopped)?;
+            let open = state.open.iter().filter(|(held, _)| *held == key).map(|(_, entry)| *entry);
+            (open.collect::<Vec<u64>>(), state.runs.clone())
+        };
+        for run in runs.iter().rev() {
+            if found.len() >= limit {
+                break;
+            }
+            found.extend(find_in(run, key)?);
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found.split_off(found.len().saturating_sub(limit)))
+    }
+}
+
+impl Shared {
     fn write(&self, first: u64, end: u64, rows: impl Iterator<Item = Result<(u64, u64), Error>>) -> Result<Run, Error> {
         use std::io::Write;
         let path = self.folder.join(format!("{first:020}-{end:020}.run"));
@@ -118,47 +171,37 @@ impl Registers {
         Ok(Run { first, end, path, file })
     }
 
-    /// Merges the last runs while eight of them are of about one size.
-    fn merge(&mut self) -> Result<(), Error> {
-        loop {
-            let sizes: Vec<u64> = self.runs.iter().map(|run| run.end - run.first).collect();
-            let Some(start) = sizes.len().checked_sub(MERGE_WIDTH) else { return Ok(()) };
-            let last = &sizes[start..];
-            let (smallest, largest) =
-                (last.iter().min().copied().unwrap_or(0), last.iter().max().copied().unwrap_or(0));
-            if largest > smallest.max(1) * 4 {
-                return Ok(());
+    /// Merges the first eight neighbouring runs that are of about one size; whether there were any.
+    fn merge(&self, stop: &AtomicBool) -> Result<bool, Error> {
+        let even = |window: &&[Arc<Run>]| {
+            let sizes = window.iter().map(|run| run.end - run.first);
+            let (smallest, largest) = (sizes.clone().min().unwrap_or(0), sizes.max().unwrap_or(0));
+            largest <= smallest.max(1) * 4
+        };
+        let old: Vec<Arc<Run>> = {
+            let state = self.state.read().map_err(|_| Error::Stopped)?;
+            match state.runs.windows(MERGE_WIDTH).find(even) {
+                Some(window) => window.to_vec(),
+                None => return Ok(false),
             }
-            let merged: Vec<Run> = self.runs.drain(start..).collect();
-            let (first, end) = (merged[0].first, merged[MERGE_WIDTH - 1].end);
-            let run = self.write(first, end, MergedRows::new(&merged)?)?;
-            self.runs.push(run);
-            for old in merged {
-                std::fs::remove_file(&old.path).map_err(io("remove"))?;
-            }
+        };
+        let run = self.write(old[0].first, old[MERGE_WIDTH - 1].end, MergedRows::new(&old, stop)?)?;
+        {
+            let mut state = self.state.write().map_err(|_| Error::Stopped)?;
+            let at = state.runs.partition_point(|held| held.first < run.first);
+            state.runs.splice(at..at + MERGE_WIDTH, [Arc::new(run)]);
         }
-    }
-
-    /// The entries of a thing, oldest first, at most `limit` of the newest.
-    pub(crate) fn find(&self, thing: Thing, id: &str, limit: usize) -> Result<Vec<u64>, Error> {
-        let key = self.hash(thing, id);
-        let mut found: Vec<u64> = self.open.iter().filter(|(held, _)| *held == key).map(|(_, entry)| *entry).collect();
-        for run in self.runs.iter().rev() {
-            if found.len() >= limit {
-                break;
-            }
-            found.extend(find_in(run, key)?);
+        // If we stop before this line, the next start takes them away.
+        for run in old {
+            std::fs::remove_file(&run.path).map_err(io("remove"))?;
         }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found.split_off(found.len().saturating_sub(limit)))
+        Ok(true)
     }
 }
 
 fn rows(file: &EncryptedFile, from: u64, count: u64) -> Result<Vec<(u64, u64)>, Error> {
     let bytes = file.read(from * ROW_BYTES as u64, (count as usize) * ROW_BYTES).map_err(io("read"))?;
-    let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-    Ok(bytes.chunks_exact(ROW_BYTES).map(|row| (number(&row[..8]), number(&row[8..]))).collect())
+    Ok(bytes.chunks_exact(ROW_BYTES).map(|row| (big_endian(&row[..8]), big_endian(&row[8..]))).collect())
 }
 
 /// Keys are uniform: the window around the expected place nearly always has the key.
@@ -201,6 +244,7 @@ struct Source<'a> {
     next: u64,
     piece: std::vec::IntoIter<(u64, u64)>,
     head: Option<(u64, u64)>,
+    stop: &'a AtomicBool,
 }
 
 impl Source<'_> {
@@ -208,6 +252,9 @@ impl Source<'_> {
         self.head = self.piece.next();
         let count = self.file.length / ROW_BYTES as u64;
         if self.head.is_none() && self.next < count {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Stopped);
+            }
             let piece = (4 * WINDOW).min(count - self.next);
             self.piece = rows(self.file, self.next, piece)?.into_iter();
             self.next += piece;
@@ -222,10 +269,10 @@ struct MergedRows<'a> {
 }
 
 impl<'a> MergedRows<'a> {
-    fn new(runs: &'a [Run]) -> Result<MergedRows<'a>, Error> {
+    fn new(runs: &'a [Arc<Run>], stop: &'a AtomicBool) -> Result<MergedRows<'a>, Error> {
         let mut merged = MergedRows { sources: Vec::new() };
         for run in runs {
-            let mut source = Source { file: &run.file, next: 0, piece: Vec::new().into_iter(), head: None };
+            let mut source = Source { file: &run.file, next: 0, piece: Vec::new().into_iter(), head: None, stop };
             source.advance()?;
             merged.sources.push(source);
         }
@@ -251,17 +298,19 @@ mod tests {
     fn every_row_is_found_through_merges_and_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
         let vault = Vault::new(&seal::crypto::Key::from_bytes([1; 32]));
-        let mut registers = Registers::open(folder.path(), vault.clone()).expect("open");
+        let registers = Registers::open(folder.path(), vault.clone()).expect("open");
         for part in 0..30u64 {
-            for entry in part * 100..(part + 1) * 100 {
-                let key = registers.hash(Thing::Message, &format!("m-{}", entry % 700));
-                registers.add(key, entry);
-            }
+            let row = |entry| (registers.hash(Thing::Message, &format!("m-{}", entry % 700)), entry);
+            registers.add((part * 100..(part + 1) * 100).map(row)).expect("added");
             registers.flush((part + 1) * 100).expect("flushed");
         }
-        assert!(registers.runs.len() < 12);
+        let state =
+            |registers: &Registers| registers.shared.state.read().map(|s| (s.runs.len(), s.cursor)).expect("whole");
+        registers.background.wait();
+        while registers.shared.merge(&AtomicBool::new(false)).expect("merged") {}
+        assert!(state(&registers).0 < 12);
         let again = Registers::open(folder.path(), vault).expect("open");
-        assert_eq!(again.cursor(), 3000);
+        assert_eq!(state(&again).1, 3000);
         for id in 0..700u64 {
             let expected: Vec<u64> = (0..3000).filter(|entry| entry % 700 == id).collect();
             assert_eq!(again.find(Thing::Message, &format!("m-{id}"), 100).expect("read"), expected);

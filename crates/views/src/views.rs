@@ -7,15 +7,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 
 use ledger::reader::Reader;
 use proof::commitment::Field;
-use record::kinds::Catalogue;
+use record::kinds::{Catalogue, KindId};
 use record::minimal::{Minimal, number};
 use record::schema::{FieldClass, Kind};
 use seal::crypto::Key;
-use seal::store::KeyStore;
+use seal::shared::SharedStore;
 
 use crate::error::{Error, io};
 use crate::file::Vault;
@@ -24,7 +24,7 @@ use crate::open::{self, value};
 use crate::owners::Owners;
 use crate::registers::{Registers, Thing};
 use crate::tail::{Tail, TailBatch};
-use crate::words::{self, Words};
+use crate::words::{self, KindWords, Words};
 
 /// Commits waiting for the thread, at most.
 const QUEUE_MAX: usize = 64;
@@ -59,44 +59,67 @@ enum Command {
 
 struct Shared {
     tail: RwLock<Tail>,
-    owners: RwLock<Owners>,
-    registers: RwLock<Registers>,
-    failed: Mutex<Option<String>>,
+    owners: Owners,
+    registers: Registers,
 }
 
-/// Makes documents; each worker has its own.
+/// Makes documents.
 #[derive(Clone)]
 pub struct Documents {
     vault: Vault,
+    kinds: Arc<Vec<KindPlan>>,
+}
+
+/// What the views take from the records of one kind.
+struct KindPlan {
+    words: KindWords,
+    /// The fields whose values are ids of things.
+    things: Vec<(u16, Thing)>,
+}
+
+impl KindPlan {
+    fn new(kind: &Kind) -> KindPlan {
+        let thing = |(number, pointer): &(u16, String)| {
+            let thing = match (*number, pointer.as_str()) {
+                (number::CORRELATION_ID, _) => Thing::Correlation,
+                (_, "/email_id" | "/message_id") => Thing::Message,
+                (_, "/template_id") if kind.name.starts_with("TEMPLATE_") => Thing::Template,
+                (_, "/document_id") => Thing::Document,
+                (_, "/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name") => Thing::Own,
+                _ => return None,
+            };
+            Some((*number, thing))
+        };
+        KindPlan { words: KindWords::new(kind), things: kind.pointers.iter().filter_map(thing).collect() }
+    }
 }
 
 impl Documents {
+    fn new(vault: Vault, catalogue: &Catalogue) -> Documents {
+        Documents { vault, kinds: Arc::new(catalogue.all().map(KindPlan::new).collect()) }
+    }
+
     /// The document of a record about to be sealed.
-    pub fn of(&self, kind: &Kind, minimal: &Minimal) -> Document {
-        let facts: Vec<Field<'_>> = minimal.fields(FieldClass::Fact).collect();
-        self.make(kind, &facts, minimal.fields(FieldClass::Personal), minimal.timestamp.0)
+    pub fn of(&self, minimal: &Minimal) -> Document {
+        let facts = minimal.fields(FieldClass::Fact);
+        self.make(minimal.kind, facts, minimal.fields(FieldClass::Personal), minimal.timestamp.0)
     }
 
     fn make<'a>(
         &self,
-        kind: &Kind,
-        facts: &[Field<'a>],
+        kind: KindId,
+        facts: impl Iterator<Item = Field<'a>> + Clone,
         personal: impl Iterator<Item = Field<'a>>,
         time_ms: u64,
     ) -> Document {
-        let words = words::of(kind, facts.iter().copied(), personal);
-        let mut keys = Vec::with_capacity(3);
+        let plan = &self.kinds[usize::from(kind.0)];
+        let words = plan.words.of(facts.clone(), personal);
+        let mut keys = Vec::with_capacity(plan.things.len());
         for field in facts {
-            let thing = match (field.number, kind.pointer(field.number)) {
-                (number::CORRELATION_ID, _) => Thing::Correlation,
-                (_, Some("/email_id" | "/message_id")) => Thing::Message,
-                (_, Some("/template_id")) if kind.name.starts_with("TEMPLATE_") => Thing::Template,
-                (_, Some("/document_id")) => Thing::Document,
-                (_, Some("/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name")) => Thing::Own,
-                _ => continue,
-            };
-            let id = record::minimal::string(field.value);
-            keys.push(self.vault.hash(&[b"candor/v1/register\n", &[thing as u8], id.as_bytes()]));
+            if let Some((_, thing)) = plan.things.iter().find(|(number, _)| *number == field.number) {
+                let id = record::minimal::string(field.value);
+                keys.push(self.vault.hash(&[b"candor/v1/register\n", &[*thing as u8], id.as_bytes()]));
+            }
         }
         Document { time_ms, words, keys }
     }
@@ -107,7 +130,7 @@ pub struct Views {
     shared: Arc<Shared>,
     pending: std::path::PathBuf,
     searcher: TextSearcher,
-    documents: Documents,
+    vault: Vault,
     queue: Option<SyncSender<Command>>,
     thread: Option<std::thread::JoinHandle<()>>,
     cursor: u64,
@@ -124,12 +147,7 @@ impl Views {
         let index = TextIndex::open(&folder.join("index"), &vault)?;
         let owners = Owners::open(&folder.join("owners"), vault.clone())?;
         let registers = Registers::open(&folder.join("registers"), vault.clone())?;
-        let shared = Arc::new(Shared {
-            tail: RwLock::default(),
-            owners: RwLock::new(owners),
-            registers: RwLock::new(registers),
-            failed: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers });
         let (searcher, cursor) = (index.searcher(), index.cursor());
         let (queue, commands) = sync_channel(QUEUE_MAX);
         let writer = Writer { shared: Arc::clone(&shared), index, next: cursor };
@@ -138,15 +156,7 @@ impl Views {
             .spawn(move || writer.run(&commands))
             .map_err(io("start"))?;
         let pending = folder.join("forget.pending");
-        Ok(Views {
-            shared,
-            pending,
-            searcher,
-            documents: Documents { vault },
-            queue: Some(queue),
-            thread: Some(thread),
-            cursor,
-        })
+        Ok(Views { shared, pending, searcher, vault, queue: Some(queue), thread: Some(thread), cursor })
     }
 
     /// Entries below this index were in the index when it was opened: follow from here.
@@ -155,8 +165,8 @@ impl Views {
     }
 
     /// Makes documents.
-    pub fn documents(&self) -> Documents {
-        self.documents.clone()
+    pub fn documents(&self, catalogue: &Catalogue) -> Documents {
+        Documents::new(self.vault.clone(), catalogue)
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
@@ -175,14 +185,12 @@ impl Views {
             batch.push(applied.entry, applied.document.time_ms, applied.document.words.hashes());
             owned.extend(applied.subject.map(|subject| (applied.entry, subject)));
         }
-        self.shared.owners.write().map_err(|_| Error::Stopped)?.add(&owned)?;
-        {
-            let mut registers = self.shared.registers.write().map_err(|_| Error::Stopped)?;
-            let cursor = registers.cursor();
-            for applied in documents.iter().filter(|applied| applied.entry >= cursor) {
-                applied.document.keys.iter().for_each(|key| registers.add(*key, applied.entry));
-            }
-        }
+        self.shared.owners.add(&owned)?;
+        let rows = |applied: &Applied| {
+            let entry = applied.entry;
+            applied.document.keys.clone().into_iter().map(move |key| (key, entry))
+        };
+        self.shared.registers.add(documents.iter().flat_map(rows))?;
         self.shared.tail.write().map_err(|_| Error::Stopped)?.push(Arc::new(batch));
         self.send(Command::Add(documents))
     }
@@ -208,7 +216,7 @@ impl Views {
     /// # Errors
     /// The owners cannot be read.
     pub fn owner(&self, entry: u64) -> Result<Option<u64>, Error> {
-        self.shared.owners.read().map_err(|_| Error::Stopped)?.get(entry)
+        self.shared.owners.get(entry)
     }
 
     /// The newest `limit` entries of a thing, oldest first.
@@ -216,7 +224,7 @@ impl Views {
     /// # Errors
     /// The registers cannot be read.
     pub fn find(&self, thing: Thing, id: &str, limit: usize) -> Result<Vec<u64>, Error> {
-        self.shared.registers.read().map_err(|_| Error::Stopped)?.find(thing, id, limit)
+        self.shared.registers.find(thing, id, limit)
     }
 
     fn ask(&self, command: impl FnOnce(SyncSender<Result<(), Error>>) -> Command) -> Result<(), Error> {
@@ -239,7 +247,7 @@ impl Views {
     /// The disk refuses.
     pub fn note_forget(&self, entries: &[u64]) -> Result<(), Error> {
         let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        self.documents.vault.replace(&self.pending, &bytes).map_err(io("write"))
+        self.vault.replace(&self.pending, &bytes).map_err(io("write"))
     }
 
     /// Purges the words and owners of the noted entries from every file of the views, and the note; done when it
@@ -248,13 +256,12 @@ impl Views {
     /// # Errors
     /// The disk refuses; the purge is to be done again.
     pub fn forget_noted(&self) -> Result<(), Error> {
-        let bytes = match self.documents.vault.read(&self.pending) {
+        let bytes = match self.vault.read(&self.pending) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(io("read")(error)),
         };
-        let entries =
-            bytes.chunks_exact(8).map(|b| b.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))).collect();
+        let entries = bytes.chunks_exact(8).map(proof::encoding::big_endian).collect();
         self.ask(|answer| Command::Forget(entries, answer))?;
         std::fs::remove_file(&self.pending).map_err(io("remove"))
     }
@@ -266,11 +273,12 @@ impl Views {
     pub fn catch_up(
         &self,
         reader: &Reader,
-        store: &Mutex<KeyStore>,
+        store: &SharedStore,
         catalogue: &Catalogue,
         mut progress: impl FnMut(u64),
     ) -> Result<(), Error> {
         let end = reader.size();
+        let documents = self.documents(catalogue);
         let missing = self.missing_owners(reader, store)?;
         let mut pending = Vec::new();
         reader.each_entry(self.cursor, |stored| {
@@ -282,9 +290,9 @@ impl Views {
                 Some(subject) => Some(*subject),
                 None => self.owner(entry)?,
             };
-            let keys = open::keys(&stored, owner, &mut *store.lock().map_err(|_| Error::Stopped)?)?;
+            let keys = open::keys(&stored, owner, &mut *store.lock()?)?;
             let opened = open::open(&stored, &keys, catalogue)?;
-            let document = self.document_of(&opened, catalogue);
+            let document = document_of(&opened, &documents);
             pending.push(Applied { entry, subject: owner.filter(|_| opened.personal.is_ok()), document });
             if pending.len() == 1024 || entry + 1 == end {
                 self.apply(std::mem::take(&mut pending))?;
@@ -294,22 +302,11 @@ impl Views {
         })
     }
 
-    fn document_of(&self, opened: &open::Opened, catalogue: &Catalogue) -> Document {
-        let (Some(id), Ok(facts)) = (opened.kind, &opened.facts) else {
-            return Document { time_ms: 0, words: Words::default(), keys: Vec::new() };
-        };
-        let facts = facts.fields();
-        let personal = opened.personal.as_ref().map(|body| body.fields()).unwrap_or_default();
-        let time =
-            value(&facts, number::TIMESTAMP).and_then(|text| proof::time::UnixMillis::parse(text.as_bytes()).ok());
-        self.documents.make(catalogue.kind(id), &facts, personal.into_iter(), time.unwrap_or_default().0)
-    }
-
     /// Owners that are not in the files: after a loss of power, or when rebuilding. Found through the tags of every
     /// living subject.
-    fn missing_owners(&self, reader: &Reader, store: &Mutex<KeyStore>) -> Result<HashMap<u64, u64>, Error> {
+    fn missing_owners(&self, reader: &Reader, store: &SharedStore) -> Result<HashMap<u64, u64>, Error> {
         let mut unknown = std::collections::HashSet::new();
-        let owners = self.shared.owners.read().map_err(|_| Error::Stopped)?;
+        let owners = &self.shared.owners;
         let mut failed = None;
         reader.follow(self.cursor, |frame| {
             let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt {
@@ -330,7 +327,6 @@ impl Views {
             }
             Ok(failed.is_none())
         })?;
-        drop(owners);
         if let Some(error) = failed {
             return Err(error);
         }
@@ -338,9 +334,9 @@ impl Views {
         if unknown.is_empty() {
             return Ok(found);
         }
-        let count = store.lock().map_err(|_| Error::Stopped)?.subject_count();
+        let count = store.lock()?.subject_count();
         for number in 1..=count {
-            let subject = store.lock().map_err(|_| Error::Stopped)?.subject(number)?;
+            let subject = store.lock()?.subject(number)?;
             if let Some(subject) = subject {
                 for entry in reader.entries_of(&subject.tagger, usize::MAX)? {
                     if unknown.contains(&entry) {
@@ -376,6 +372,16 @@ impl Drop for Views {
     }
 }
 
+fn document_of(opened: &open::Opened, documents: &Documents) -> Document {
+    let (Some(kind), Ok(facts)) = (opened.kind, &opened.facts) else {
+        return Document { time_ms: 0, words: Words::default(), keys: Vec::new() };
+    };
+    let facts = facts.fields();
+    let personal = opened.personal.as_ref().map(|body| body.fields()).unwrap_or_default();
+    let time = value(&facts, number::TIMESTAMP).and_then(|text| proof::time::UnixMillis::parse(text.as_bytes()).ok());
+    documents.make(kind, facts.iter().copied(), personal.into_iter(), time.unwrap_or_default().0)
+}
+
 struct Writer {
     shared: Arc<Shared>,
     index: TextIndex,
@@ -398,10 +404,8 @@ impl Writer {
                     Ok(())
                 }
             };
-            if let Err(error) = done {
-                if let Ok(mut failed) = self.shared.failed.lock() {
-                    *failed = Some(error.to_string());
-                }
+            // The queue closes with this thread, and whoever adds next is told.
+            if done.is_err() {
                 return;
             }
         }
@@ -426,8 +430,8 @@ impl Writer {
         if self.next == self.index.cursor() {
             return Ok(());
         }
-        self.shared.owners.write().map_err(|_| Error::Stopped)?.flush(self.next)?;
-        self.shared.registers.write().map_err(|_| Error::Stopped)?.flush(self.next)?;
+        self.shared.owners.flush(self.next)?;
+        self.shared.registers.flush(self.next)?;
         self.index.commit(self.next)?;
         self.shared.tail.write().map_err(|_| Error::Stopped)?.drop_before(self.next);
         Ok(())
@@ -435,7 +439,7 @@ impl Writer {
 
     fn forget(&mut self, entries: &[u64]) -> Result<(), Error> {
         self.flush()?;
-        self.shared.owners.write().map_err(|_| Error::Stopped)?.forget(entries)?;
+        self.shared.owners.forget(entries, self.next)?;
         self.index.forget(entries)
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{Data, Output, Person, look};
 use crate::config::Config;
-use crate::trail::{OpenOptions_, Paths, Trail};
+use crate::trail::{OpenMode, Paths, Trail};
 
 /// `candor erase`
 #[derive(Args)]
@@ -39,7 +39,7 @@ impl Erase {
         if !self.yes && !confirmed()? {
             bail!("erase: not confirmed: nothing was erased");
         }
-        let trail = Trail::open(&self.data.data, OpenOptions_::default())?;
+        let trail = Trail::open(&self.data.data, OpenMode::default())?;
         let result = crate::erase::erase(&trail, kind, &given, &self.reason, &super::actor());
         trail.close()?;
         let certificate = result?;
@@ -104,9 +104,9 @@ impl Keys {
 }
 
 fn list(data: &Path, output: Output) -> Result<ExitCode> {
-    let trail = Trail::open(data, OpenOptions_ { without_views: true, ..OpenOptions_::default() })?;
+    let trail = Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() })?;
     let (generation, subjects, periods) = {
-        let store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let store = trail.store.lock()?;
         (store.generation(), store.subject_count(), store.period_counts())
     };
     let vkey = trail.intake.reader().identity().vkey.clone();
@@ -130,12 +130,12 @@ fn list(data: &Path, output: Output) -> Result<ExitCode> {
 }
 
 fn rewrap(data: &Path, new: &Path) -> Result<ExitCode> {
-    let trail = Trail::open(data, OpenOptions_ { without_views: true, ..OpenOptions_::default() })?;
+    let trail = Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() })?;
     let key = MasterKey::generate(&mut RandomPool::default());
     // The new key is durable in its file before anything is wrapped by it.
     key.write(new).with_context(|| format!("write {}", new.display()))?;
     let generation = {
-        let mut store = trail.store.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let mut store = trail.store.lock()?;
         store.rewrap(key)?;
         store.generation()
     };
@@ -160,11 +160,11 @@ impl Rebuild {
     pub fn run(self) -> Result<ExitCode> {
         let paths = Paths { data: self.data.data.clone() };
         // The lock and the keys are tried first: nothing is removed that could not be made again.
-        Trail::open(&self.data.data, OpenOptions_ { without_views: true, ..OpenOptions_::default() })?.close()?;
+        Trail::open(&self.data.data, OpenMode { without_views: true, ..OpenMode::default() })?.close()?;
         ledger::ledger::reset_derived(&paths.derived())?;
         ledger::ledger::reset_derived(&paths.views())?;
         let start = std::time::Instant::now();
-        let trail = Trail::open(&self.data.data, OpenOptions_::default())?;
+        let trail = Trail::open(&self.data.data, OpenMode::default())?;
         let size = trail.intake.reader().size();
         let fields = json!({"view": "all", "size": size, "duration_ms": start.elapsed().as_millis() as u64, "actor": super::actor()});
         trail
@@ -250,7 +250,7 @@ fn examine(data: &Path) -> Vec<Finding> {
             if level == "bad" { "make room: appends stop when the disk is full" } else { "" },
         );
     }
-    match Trail::open(data, OpenOptions_ { without_views: true, ..OpenOptions_::default() }) {
+    match Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() }) {
         Ok(trail) => {
             say("good", &format!("the trail opens: {} entries", trail.intake.reader().size()), "");
             if let Err(error) = trail.close() {
@@ -319,7 +319,7 @@ enum ClockSub {
 impl ClockCommand {
     pub fn run(self) -> Result<ExitCode> {
         let ClockSub::Accept { data } = self.command;
-        let trail = Trail::open(&data.data, OpenOptions_ { accept_clock: true, without_views: true })?;
+        let trail = Trail::open(&data.data, OpenMode { accept_clock: true, without_views: true })?;
         let before = trail.intake.reader().published().at.rfc3339();
         let after = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
         let fields = json!({"before": before, "after": after, "actor": super::actor()});

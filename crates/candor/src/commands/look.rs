@@ -23,7 +23,7 @@ use views::words;
 
 use super::{Data, Output, Person, Why};
 use crate::intake::Intake;
-use crate::trail::{OpenOptions_, Trail};
+use crate::trail::{OpenMode, Trail};
 
 struct IntakeRecorder(Intake);
 
@@ -35,8 +35,8 @@ impl Recorder for IntakeRecorder {
 
 /// Opens a trail with a guard over it.
 pub fn guarded<T>(data: &Path, read: impl FnOnce(&Guard, &Trail) -> Result<T>) -> Result<T> {
-    let trail = Trail::open(data, OpenOptions_::default())?;
-    let view_key = trail.store.lock().map_err(|_| anyhow::anyhow!("another thread failed"))?.named(Named::View);
+    let trail = Trail::open(data, OpenMode::default())?;
+    let view_key = trail.store.lock()?.named(Named::View);
     let guard = Guard {
         reader: Arc::clone(trail.intake.reader()),
         views: Arc::clone(trail.views()?),
@@ -384,7 +384,15 @@ impl Verify {
             }
             _ => std::collections::BTreeMap::new(),
         };
-        let options = verify::Options { key, mark: mark.as_ref(), threads: self.threads, done };
+        let settle = || std::thread::park_timeout(SETTLE);
+        let written = crate::trail::is_open(&self.path);
+        let options = verify::Options {
+            key,
+            mark: mark.as_ref(),
+            threads: self.threads,
+            done,
+            settle: written.then_some(&settle as &(dyn Fn() + Sync)),
+        };
         let progress = verify::Progress::default();
         let kept = std::sync::Mutex::new(options.done.clone());
         let each = |number: u32, state: &verify::SegmentState| {
@@ -449,6 +457,9 @@ impl Verify {
         Ok(())
     }
 }
+
+/// How long a verification beside a running writer waits before it reads an unfinished last frame again.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The identifier that a command names.
 pub fn identifier(person: &Person) -> Result<(IdentifierType, String)> {

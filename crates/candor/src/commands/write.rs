@@ -1,17 +1,18 @@
 //! Commands that write records: init, ingest.
 
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use ledger::guard::HighWater;
 
 use super::{Data, Output};
-use crate::ingest::Shown;
-use crate::trail::{OpenOptions_, Trail};
+use crate::ingest::{Input, Shown};
+use crate::trail::{OpenMode, Trail};
 
 /// `candor init`
 #[derive(Args)]
@@ -21,13 +22,31 @@ pub struct Init {
     /// Name of the trail, a URL without scheme such as audit.example/trail; fixed for ever. Default: a random name.
     #[arg(long)]
     origin: Option<String>,
+    /// The trail that this one goes on from, where its journal was restored short and can't go on itself: its data
+    /// directory, or a file with its last signed checkpoint. The first entry of the new trail names it.
+    #[arg(long, value_name = "PATH")]
+    succeeds: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
 
+/// The signed checkpoint that a data directory or a file has.
+fn checkpoint_of(path: &Path) -> Result<String> {
+    let text = if path.is_dir() {
+        let mark = HighWater::read(&path.join("keys/highwater"), None)?;
+        mark.with_context(|| format!("read {}: it has no high-water mark", path.display()))?.checkpoint
+    } else {
+        std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?
+    };
+    let note = proof::note::Note::parse(text.as_bytes()).with_context(|| format!("read {}", path.display()))?;
+    proof::checkpoint::Checkpoint::parse_text(note.text).with_context(|| format!("read {}", path.display()))?;
+    Ok(text)
+}
+
 impl Init {
     pub fn run(self) -> Result<ExitCode> {
-        let trail = Trail::create(&self.data.data, self.origin)?;
+        let succeeds = self.succeeds.as_deref().map(checkpoint_of).transpose()?;
+        let trail = Trail::create(&self.data.data, self.origin, succeeds)?;
         let identity = trail.intake.reader().identity().clone();
         let master = trail.paths.master_key(&trail.config);
         trail.close()?;
@@ -93,9 +112,9 @@ impl Ingest {
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch for an interrupt")?;
         }
         let trail = if self.init && !self.data.data.join("journal").exists() {
-            Trail::create(&self.data.data, None)?
+            Trail::create(&self.data.data, None, None)?
         } else {
-            Trail::open(&self.data.data, OpenOptions_::default())?
+            Trail::open(&self.data.data, OpenMode::default())?
         };
         let input: Box<dyn std::io::Read + Send> = if self.file.as_os_str() == "-" {
             Box::new(std::io::stdin())
@@ -103,15 +122,14 @@ impl Ingest {
             Box::new(std::fs::File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?)
         };
         let shown = if self.answers { Shown::Answers } else { Shown::Refusals };
-        let summary = crate::ingest::ingest(
-            &trail.intake,
-            &self.source,
-            BufReader::with_capacity(1 << 18, input),
-            trail.config.workers,
-            &stop,
+        let batches = Input {
+            source: &self.source,
+            workers: trail.config.workers,
+            stop: &stop,
             shown,
-            self.batch_lines,
-        )?;
+            batch_lines: self.batch_lines,
+        };
+        let summary = crate::ingest::ingest(&trail.intake, &batches, BufReader::with_capacity(1 << 20, input))?;
         trail.close()?;
         if self.output.json {
             println!("{}", serde_json::to_string(&summary)?);

@@ -231,7 +231,7 @@ pub fn options(disk: &Arc<SimDisk>, folder: &Path) -> Options {
     Options {
         journal: Arc::clone(disk) as Arc<dyn Disk>,
         derived: folder.to_owned(),
-        high_water: folder.join("highwater"),
+        high_water: vec![folder.join("highwater")],
         mac: mac(),
         signer: signer(1),
         clock: Arc::new(Hands::default()),

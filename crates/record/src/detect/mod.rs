@@ -1,6 +1,6 @@
 //! The detector: finds secrets and identifiers in text, so that they are cut before anything is sealed.
 //!
-//! A rule is a prefix or keyword (one automaton for all), then a pattern over the bytes that follow, then a check
+//! A rule is a prefix or keyword (found for all rules in one pass), then a pattern over the bytes that follow, then a check
 //! sum or a measure of randomness. Rules without a prefix (card and identity numbers, random tokens) start from
 //! runs of digits or of token characters. A finding names its rule and its place, never its value.
 //!
@@ -8,11 +8,14 @@
 
 pub mod checks;
 mod context;
+mod heads;
 mod rules;
 
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use heads::Heads;
+use rules::{PREFIXES, Prefix};
 
 /// Name of the rule set; changed with every change of a rule. Facts carry it in `/detected`.
 pub const RULESET: &str = "1";
@@ -35,11 +38,11 @@ pub struct Finding {
     pub rule: &'static str,
 }
 
-/// The compiled rule set: one automaton for tokens, whose case counts, and one for keywords of ordinary language.
+/// The compiled rule set: heads of tokens, whose case counts, and an automaton for keywords of ordinary language.
 #[derive(Debug)]
 pub struct Detector {
-    tokens: (AhoCorasick, Vec<&'static rules::Prefix>),
-    keywords: (AhoCorasick, Vec<&'static rules::Prefix>),
+    tokens: Heads,
+    keywords: (AhoCorasick, Vec<&'static Prefix>),
 }
 
 impl Default for Detector {
@@ -48,44 +51,48 @@ impl Default for Detector {
     }
 }
 
-fn automaton(keywords: bool) -> (AhoCorasick, Vec<&'static rules::Prefix>) {
-    let prefixes: Vec<&rules::Prefix> =
-        rules::PREFIXES.iter().filter(|prefix| prefix.needs_context == keywords).collect();
-    let automaton = AhoCorasick::builder()
-        .ascii_case_insensitive(keywords)
-        .match_kind(MatchKind::Standard)
-        .kind(Some(AhoCorasickKind::DFA))
-        .build(prefixes.iter().map(|prefix| prefix.text))
-        .expect("the shipped prefixes make an automaton");
-    (automaton, prefixes)
-}
-
 impl Detector {
     /// Compiles the shipped rule set.
     pub fn new() -> Detector {
-        Detector { tokens: automaton(false), keywords: automaton(true) }
+        let keywords: Vec<&Prefix> = PREFIXES.iter().filter(|prefix| prefix.needs_context).collect();
+        let automaton = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::Standard)
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(keywords.iter().map(|prefix| prefix.text))
+            .expect("the shipped keywords make an automaton");
+        let tokens = Heads::new(PREFIXES.iter().filter(|prefix| !prefix.needs_context));
+        Detector { tokens, keywords: (automaton, keywords) }
     }
 
     /// Whether a token with a known prefix stands anywhere in the line: if not, [`Depth::Prefixes`] finds nothing in
     /// any string of it that has no escapes.
     pub fn may_have_prefix(&self, line: &str) -> bool {
-        let (automaton, prefixes) = &self.tokens;
-        automaton.find_overlapping_iter(line).any(|hit| {
-            let prefix = prefixes.get(hit.pattern().as_usize());
-            prefix.is_some_and(|prefix| (prefix.check)(line.as_bytes(), hit.start(), hit.end()).is_some())
-        })
+        let bytes = line.as_bytes();
+        let mut found = false;
+        self.tokens.find(bytes, |prefix, at| {
+            found = (prefix.check)(bytes, at, at + prefix.text.len()).is_some();
+            !found
+        });
+        found
     }
 
     /// All findings in `text`, in order, not overlapping.
     pub fn scan(&self, text: &str, depth: Depth) -> Vec<Finding> {
         let bytes = text.as_bytes();
         let mut found = Vec::new();
-        let both = [&self.tokens, &self.keywords];
-        for (automaton, prefixes) in &both[..if depth == Depth::Full { 2 } else { 1 }] {
+        let mut check = |prefix: &Prefix, start, end| {
+            found.extend((prefix.check)(bytes, start, end).map(|range| Finding { range, rule: prefix.rule }));
+        };
+        self.tokens.find(bytes, |prefix, at| {
+            check(prefix, at, at + prefix.text.len());
+            true
+        });
+        if depth == Depth::Full {
+            let (automaton, keywords) = &self.keywords;
             for hit in automaton.find_overlapping_iter(text) {
-                let Some(prefix) = prefixes.get(hit.pattern().as_usize()) else { continue };
-                if let Some(range) = (prefix.check)(bytes, hit.start(), hit.end()) {
-                    found.push(Finding { range, rule: prefix.rule });
+                if let Some(keyword) = keywords.get(hit.pattern().as_usize()) {
+                    check(keyword, hit.start(), hit.end());
                 }
             }
         }
