@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
+use ledger::background::{LAST, step_back};
 use record::minimal::RECORD_BYTES_MAX;
 
 use crate::intake::{Accepted, Intake, LineAnswer, Prepared, Refused, Sent, Why, Worker, refusal_record};
@@ -114,6 +115,8 @@ fn work(
     queue: &Mutex<Receiver<Placed<Lines>>>,
     prepared: &SyncSender<Placed<Result<Prepared>>>,
 ) {
+    // The writer and whoever waits for an answer come first.
+    step_back(LAST / 2);
     let mut worker = Worker::default();
     loop {
         let batch = match queue.lock() {

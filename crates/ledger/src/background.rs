@@ -5,6 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+/// Lowers the priority of this thread and of the threads that it starts, so that those who are waited for run first.
+/// Where the system does not allow it, nothing changes.
+pub fn step_back(steps: i32) {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), steps);
+}
+
+/// How far what nobody waits for steps back.
+pub const LAST: i32 = 10;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Background {
@@ -27,7 +36,10 @@ impl Background {
             return;
         }
         let stop = Arc::clone(&self.stop);
-        let run = move || while !stop.load(Ordering::Relaxed) && step(&stop) {};
+        let run = move || {
+            step_back(LAST);
+            while !stop.load(Ordering::Relaxed) && step(&stop) {}
+        };
         *thread = std::thread::Builder::new().name(self.name.into()).spawn(run).ok();
     }
 

@@ -28,6 +28,8 @@ const FILTER_PROBES: u32 = 7;
 const FILTER_BYTES_IN_MEMORY_MAX: u64 = 4 << 20;
 /// Rows read at once around the place where interpolation expects a key.
 const WINDOW_ROWS: u64 = 128;
+/// Rows written before they are synced: 8 MiB, so that a merge does not hold up the journal's syncs.
+const SYNC_ROWS: u64 = 700_000;
 /// Rows read at once by a merge.
 const MERGE_ROWS: u64 = 8192;
 
@@ -117,6 +119,7 @@ impl Filter {
 struct IndexWriter {
     out: BufWriter<File>,
     filters: [Vec<u64>; 2],
+    rows: u64,
 }
 
 impl IndexWriter {
@@ -134,7 +137,8 @@ impl IndexWriter {
         header.extend_from_slice(&crc32c::crc32c(&header).to_be_bytes());
         assert_eq!(header.len(), HEADER_BYTES, "the header has its size");
         out.write_all(&header)?;
-        Ok(IndexWriter { out, filters: keys.map(|keys| vec![0; filter_blocks(keys) as usize * 8]) })
+        let filters = keys.map(|keys| vec![0; filter_blocks(keys) as usize * 8]);
+        Ok(IndexWriter { out, filters, rows: 0 })
     }
 
     fn frame(&mut self, first: u32, location: &Location) -> std::io::Result<()> {
@@ -145,6 +149,10 @@ impl IndexWriter {
     }
 
     fn key(&mut self, column: Column, row: KeyRow) -> std::io::Result<()> {
+        self.rows += 1;
+        if self.rows.is_multiple_of(SYNC_ROWS) {
+            self.out.get_ref().sync_data()?;
+        }
         let words = &mut self.filters[column as usize];
         let (block, bits) = filter_place(row.0, words.len() as u64 / 8);
         for (word, bit) in probes(bits) {

@@ -19,6 +19,8 @@ const VERSION: u16 = 1;
 const HEADER_BYTES: u64 = 32;
 const BLOCK: usize = 4096;
 const SEALED_BLOCK: u64 = (BLOCK + TAG_BYTES) as u64;
+/// Blocks written before they are synced: 8 MiB. A merge's gigabyte synced at once would hold up the journal's syncs.
+const SYNC_BLOCKS: u64 = 2048;
 /// Blocks kept in clear, in two halves: 2 x 2048 x 4 KiB = 16 MiB.
 const CACHED_HALF: usize = 2048;
 
@@ -210,6 +212,9 @@ impl EncryptedWriter {
         self.file.write_all(&self.buffer)?;
         self.buffer.clear();
         self.block += 1;
+        if self.block.is_multiple_of(SYNC_BLOCKS) {
+            self.file.sync_data()?;
+        }
         Ok(())
     }
 

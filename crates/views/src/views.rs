@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, RwLock};
 
+use ledger::background::{LAST, step_back};
 use ledger::reader::Reader;
 use proof::commitment::Field;
 use record::kinds::{Catalogue, KindId};
@@ -144,7 +145,14 @@ impl Views {
     pub fn open(folder: &Path, view_key: &Key) -> Result<Views, Error> {
         std::fs::create_dir_all(folder).map_err(io("create"))?;
         let vault = Vault::new(view_key);
-        let index = TextIndex::open(&folder.join("index"), &vault)?;
+        // The index's own threads, for writing and merging, are started by this one and step back with it.
+        let index = std::thread::scope(|scope| {
+            let open = || {
+                step_back(LAST);
+                TextIndex::open(&folder.join("index"), &vault)
+            };
+            scope.spawn(open).join().map_err(|_| Error::Stopped)?
+        })?;
         let owners = Owners::open(&folder.join("owners"), vault.clone())?;
         let registers = Registers::open(&folder.join("registers"), vault.clone())?;
         let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers });
