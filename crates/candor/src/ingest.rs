@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
 use ledger::background::{LAST, step_back};
+use reads::guard::OwnRecord;
 use record::minimal::RECORD_BYTES_MAX;
 
 use crate::intake::{Accepted, Intake, LineAnswer, Prepared, Refused, Sent, Why, Worker, refusal_record};
@@ -50,6 +51,9 @@ pub struct Summary {
 /// Batches that the writer has and that were not answered yet, at most.
 const IN_FLIGHT_MAX: usize = 16;
 
+/// Batches for each worker that are read, prepared or waiting for their turn, at most.
+const READ_AHEAD: usize = 6;
+
 /// What to read and how.
 pub struct Input<'a> {
     /// The source that the lines belong to.
@@ -80,6 +84,8 @@ pub fn ingest(intake: &Intake, input: &Input<'_>, lines: BufReader<impl Read + S
     let queue = Arc::new(Mutex::new(queue));
     let (prepared, unordered) = sync_channel::<Placed<Result<Prepared>>>(input.workers);
     let (sent, answers) = sync_channel::<Result<Sent>>(IN_FLIGHT_MAX);
+    // Taken for each batch that is read, given back when it is sent: what waits behind a slow batch is bounded.
+    let (take, give_back) = sync_channel::<()>(READ_AHEAD * input.workers);
     let mut summary = Summary::default();
     std::thread::scope(|scope| -> Result<()> {
         for _ in 0..input.workers {
@@ -88,23 +94,33 @@ pub fn ingest(intake: &Intake, input: &Input<'_>, lines: BufReader<impl Read + S
         }
         // The workers hold these now: when the last of them ends, the stages around them end too.
         drop((prepared, queue));
-        let reading = scope.spawn(move || feed(lines, &batches, input.stop, usize::from(input.batch_lines)));
-        scope.spawn(|| send_in_order(intake, unordered, sent));
+        let batches = Batches { sender: batches, permits: take, place: 0 };
+        let reading = scope.spawn(move || feed(lines, batches, input.stop, usize::from(input.batch_lines)));
+        scope.spawn(|| send_in_order(intake, unordered, give_back, sent));
         let mut progress = Progress::new("ingesting", None);
         let mut worker = Worker::default();
+        let mut failed = None;
+        // After a failure too: what was sent is answered, and what an answer brings with it (links) is recorded.
         for sent in answers {
-            for answer in intake.land(&mut worker, source, sent?)? {
-                count(&mut summary, answer, input.shown);
+            match sent.and_then(|sent| intake.land(&mut worker, source, sent)) {
+                Ok(lines) => lines.into_iter().for_each(|answer| count(&mut summary, answer, input.shown)),
+                Err(error) => failed = failed.or(Some(error)),
             }
             progress.set(summary.lines);
         }
         drop(progress);
-        summary.interrupted = reading.join().map_err(|_| anyhow!("the reading thread failed"))??;
-        Ok(())
+        let read = reading.join().map_err(|_| anyhow!("the reading thread failed"))?;
+        match failed {
+            Some(error) => Err(error),
+            None => read.map(|interrupted| summary.interrupted = interrupted),
+        }
     })?;
     if summary.refused > 0 {
-        let records = summary.refusals.iter().map(|(why, count)| refusal_record(source, why, *count)).collect();
-        intake.own(records).map_err(|why| anyhow!("{why}"))?;
+        let records: Vec<OwnRecord> =
+            summary.refusals.iter().map(|(why, count)| refusal_record(source, why, *count)).collect();
+        for some in records.chunks(1024) {
+            intake.own(some.to_vec()).map_err(|why| anyhow!("{why}"))?;
+        }
     }
     Ok(summary)
 }
@@ -134,15 +150,20 @@ fn work(
     }
 }
 
-/// Hands batches to the writer in the order of the input. It holds at most as many as there are workers, since each
-/// batch before the one that is missing is with one of them.
-fn send_in_order(intake: &Intake, unordered: Receiver<Placed<Result<Prepared>>>, sent: SyncSender<Result<Sent>>) {
+/// Hands batches to the writer in the order of the input.
+fn send_in_order(
+    intake: &Intake,
+    unordered: Receiver<Placed<Result<Prepared>>>,
+    permits: Receiver<()>,
+    sent: SyncSender<Result<Sent>>,
+) {
     let mut held = BTreeMap::new();
     let mut next = 0;
     for (place, result) in unordered {
         held.insert(place, result);
         while let Some(result) = held.remove(&next) {
             next += 1;
+            let _ = permits.recv();
             let result = result.and_then(|prepared| intake.send(prepared));
             let failed = result.is_err();
             if sent.send(result).is_err() || failed {
@@ -152,16 +173,27 @@ fn send_in_order(intake: &Intake, unordered: Receiver<Placed<Result<Prepared>>>,
     }
 }
 
+/// Where read batches go.
+struct Batches {
+    sender: SyncSender<Placed<Lines>>,
+    permits: SyncSender<()>,
+    place: u64,
+}
+
+impl Batches {
+    /// Waits for its turn; whether anybody still takes it.
+    fn send(&mut self, lines: Lines) -> bool {
+        let sent = self.permits.send(()).is_ok() && self.sender.send((self.place, lines)).is_ok();
+        self.place += 1;
+        sent
+    }
+}
+
 /// Splits the input into lines and batches. A line over the limit is cut one byte above it, so that memory stays
 /// bounded and the line is refused for its length.
-fn feed(
-    mut input: BufReader<impl Read>,
-    batches: &SyncSender<Placed<Lines>>,
-    stop: &AtomicBool,
-    batch_lines: usize,
-) -> Result<bool> {
+fn feed(mut input: BufReader<impl Read>, mut batches: Batches, stop: &AtomicBool, batch_lines: usize) -> Result<bool> {
     let mut batch = Lines::with_capacity(batch_lines);
-    let (mut number, mut place) = (0, 0);
+    let mut number = 0;
     loop {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -180,20 +212,17 @@ fn feed(
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            batch.push((number, line));
         }
-        batch.push((number, line));
-        // A pipe that has nothing more for now must not keep what it gave waiting for a full batch.
-        if batch.len() == batch_lines || input.buffer().is_empty() {
-            if batches.send((place, std::mem::take(&mut batch))).is_err() {
-                return Ok(false);
-            }
-            place += 1;
+        // A pipe that has no whole line more for now must not keep what it gave waiting for a full batch.
+        let full = batch.len() == batch_lines || memchr::memchr(b'\n', input.buffer()).is_none();
+        if full && !batch.is_empty() && !batches.send(std::mem::take(&mut batch)) {
+            return Ok(false);
         }
     }
     if !batch.is_empty() {
-        let _ = batches.send((place, batch));
+        batches.send(batch);
     }
     Ok(stop.load(Ordering::Relaxed))
 }

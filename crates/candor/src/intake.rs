@@ -99,6 +99,7 @@ struct Shared {
     sources: BTreeMap<String, RecipientMode>,
     kind_names: Vec<Arc<str>>,
     defined: Mutex<HashSet<KindId>>,
+    defining: Mutex<()>,
 }
 
 /// See the module. Cheap to clone: one for each worker.
@@ -173,6 +174,7 @@ impl Intake {
             sources: config.sources.iter().map(|(name, source)| (name.clone(), source.recipients.into())).collect(),
             kind_names: catalogue.all().map(|kind| Arc::from(kind.name.as_str())).collect(),
             defined: Mutex::default(),
+            defining: Mutex::default(),
             store: Arc::clone(&store),
             detector,
             submitter,
@@ -336,6 +338,8 @@ impl Intake {
         if new.is_empty() {
             return Ok(());
         }
+        // One worker at a time: what the other has just defined is then found.
+        let _one = self.shared.defining.lock().map_err(|_| anyhow!("another thread failed"))?;
         let definition = self.shared.catalogue.newest("KIND_DEFINED").context("the catalogue has no KIND_DEFINED")?;
         if !new.contains(&definition) {
             new.insert(0, definition);

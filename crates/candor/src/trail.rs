@@ -216,6 +216,9 @@ impl Trail {
     }
 
     fn assemble(paths: Paths, config: Config, store: KeyStore, guard: File, options: OpenMode) -> Result<Trail> {
+        // Recovery may have to copy the last segment's good part.
+        let space = Space::new(&paths.data);
+        space.for_own()?;
         let catalogue = Arc::new(catalogue(&paths.data, &config)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
@@ -278,7 +281,7 @@ impl Trail {
             Arc::clone(&store),
             submitter,
             keys,
-            Space::new(&paths.data),
+            space,
             reader,
             views.clone(),
             clock,

@@ -115,11 +115,39 @@ impl Filter {
     }
 }
 
-/// A file being written: header, frames, then the columns in order.
+/// A file being written: header, frames, then the columns in order. Keys come sorted, and so do the blocks of their
+/// filter, so one block of each is enough: it is written to its place when the next one begins.
 struct IndexWriter {
     out: BufWriter<File>,
-    filters: [Vec<u64>; 2],
+    filters: [FilterWriter; 2],
+    length: u64,
     rows: u64,
+}
+
+struct FilterWriter {
+    at: u64,
+    blocks: u64,
+    block: u64,
+    words: [u64; 8],
+}
+
+impl FilterWriter {
+    fn add(&mut self, file: &File, key: u64) -> std::io::Result<()> {
+        let (block, bits) = filter_place(key, self.blocks);
+        if block != self.block {
+            self.write(file)?;
+            (self.block, self.words) = (block, [0; 8]);
+        }
+        for (word, bit) in probes(bits) {
+            self.words[word] |= 1 << bit;
+        }
+        Ok(())
+    }
+
+    fn write(&self, file: &File) -> std::io::Result<()> {
+        let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        file.write_all_at(&bytes, self.at + self.block * 64)
+    }
 }
 
 impl IndexWriter {
@@ -137,8 +165,16 @@ impl IndexWriter {
         header.extend_from_slice(&crc32c::crc32c(&header).to_be_bytes());
         assert_eq!(header.len(), HEADER_BYTES, "the header has its size");
         out.write_all(&header)?;
-        let filters = keys.map(|keys| vec![0; filter_blocks(keys) as usize * 8]);
-        Ok(IndexWriter { out, filters, rows: 0 })
+        let mut length =
+            HEADER_BYTES as u64 + frames * FRAME_ROW_BYTES as u64 + (keys[0] + keys[1]) * KEY_ROW_BYTES as u64;
+        let filters = keys.map(|keys| {
+            let filter = FilterWriter { at: length, blocks: filter_blocks(keys), block: 0, words: [0; 8] };
+            length += filter.blocks * 64;
+            filter
+        });
+        // Blocks without a key are never written: they read as zeros.
+        out.get_ref().set_len(length)?;
+        Ok(IndexWriter { out, filters, length, rows: 0 })
     }
 
     fn frame(&mut self, first: u32, location: &Location) -> std::io::Result<()> {
@@ -153,28 +189,27 @@ impl IndexWriter {
         if self.rows.is_multiple_of(SYNC_ROWS) {
             self.out.get_ref().sync_data()?;
         }
-        let words = &mut self.filters[column as usize];
-        let (block, bits) = filter_place(row.0, words.len() as u64 / 8);
-        for (word, bit) in probes(bits) {
-            words[block as usize * 8 + word] |= 1 << bit;
-        }
+        self.filters[column as usize].add(self.out.get_ref(), row.0)?;
         self.out.write_all(&row.0.to_be_bytes())?;
         self.out.write_all(&row.1.to_be_bytes())
     }
 
-    fn finish(mut self) -> std::io::Result<()> {
-        for word in self.filters.iter().flatten() {
-            self.out.write_all(&word.to_be_bytes())?;
-        }
-        self.out.into_inner()?.sync_data()
+    fn finish(self) -> std::io::Result<()> {
+        let file = self.out.into_inner()?;
+        self.filters.iter().try_for_each(|filter| filter.write(&file))?;
+        debug_assert_eq!(file.metadata()?.len(), self.length, "nothing was written beyond the filters");
+        file.sync_data()
     }
 }
 
-/// Writes a file beside its place and renames it.
+/// Writes a file beside its place and renames it. What was begun and failed is taken away.
 fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
     let new = path.with_extension("new");
-    write(&new)?;
-    std::fs::rename(&new, path).map_err(io("rename", "segment index"))
+    let written = write(&new).and_then(|()| std::fs::rename(&new, path).map_err(io("rename", "segment index")));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 /// Writes the index of one segment. Frames are given with their first entry, columns sorted.

@@ -134,6 +134,8 @@ pub(crate) struct Pages {
     random: RandomPool,
     /// Paths to rewrite under new keys at the next commit.
     doomed: Vec<PageId>,
+    /// A destruction failed half-way: what is on disk decides, so nothing more is written before the next start.
+    failed: bool,
 }
 
 fn root_path(folder: &Path) -> PathBuf {
@@ -168,7 +170,7 @@ impl Pages {
             .write(true)
             .open(root_path(folder))
             .map_err(io("open", "key store root"))?;
-        let (root_sequence, candidates) = read_root(&root_file, &master)?;
+        let Root { sequence: root_sequence, keys: candidates, alone } = read_root(&root_file, &master)?;
         let blob: Vec<u8> = open_database(folder)?
             .query_row("SELECT blob FROM page WHERE id = 0", [], |row| row.get(0))
             .map_err(database("read"))?;
@@ -177,8 +179,9 @@ impl Pages {
             let mut pages = Pages::assemble(folder, root_file, master, root_key.clone())?;
             pages.root_sequence = root_sequence;
             let rest = pages.read_tree_keys(&meta)?;
-            // A crash between the page commit and the last root write leaves two candidates: settle on the true one.
-            if candidates.len() > 1 {
+            // A crash while something was destroyed leaves two candidates, or an old root key in the other slot: settle
+            // on the true one in both.
+            if !alone {
                 let key = pages.root_key.clone();
                 pages.write_root(std::slice::from_ref(&key))?;
                 pages.write_root(&[key])?;
@@ -205,6 +208,7 @@ impl Pages {
             cache: HashMap::new(),
             random: RandomPool::default(),
             doomed: Vec::new(),
+            failed: false,
         })
     }
 
@@ -255,6 +259,7 @@ impl Pages {
     fn page(&mut self, id: PageId) -> Result<&mut Page, Error> {
         if !self.cache.contains_key(&id) {
             let page = self.load(id)?;
+            self.trim();
             self.cache.insert(id, page);
         }
         Ok(self.cache.get_mut(&id).expect("it was loaded above"))
@@ -321,9 +326,12 @@ impl Pages {
     }
 
     /// Everything changed and not known to be durable, sealed, with the meta page.
-    pub(crate) fn gather(&mut self, meta: &[u8]) -> Batch {
+    pub(crate) fn gather(&mut self, meta: &[u8]) -> Result<Batch, Error> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
         let root_key = self.root_key.clone();
-        self.gather_under(&root_key, meta)
+        Ok(self.gather_under(&root_key, meta))
     }
 
     fn gather_under(&mut self, root_key: &Key, meta: &[u8]) -> Batch {
@@ -355,6 +363,11 @@ impl Pages {
             }
             !done
         });
+        self.trim();
+    }
+
+    /// Half of the leaves that are on disk as they are leave memory when there are too many.
+    fn trim(&mut self) {
         if self.cache.len() > CACHED_PAGES_MAX {
             let dirty = &self.dirty;
             let mut stay = false;
@@ -369,11 +382,20 @@ impl Pages {
     /// overtaken.
     pub(crate) fn commit(&mut self, meta: &[u8]) -> Result<(), Error> {
         if self.doomed.is_empty() {
-            let batch = self.gather(meta);
+            let batch = self.gather(meta)?;
             batch.write()?;
             self.settle(batch.number);
             return Ok(());
         }
+        // Whether a step that failed was done is unknown. Written over, the newest root slot could name a key that the
+        // first page is not under: so nothing more is written, and the next start reads what is true.
+        self.failed = true;
+        self.destroy(meta)?;
+        self.failed = false;
+        Ok(())
+    }
+
+    fn destroy(&mut self, meta: &[u8]) -> Result<(), Error> {
         self.rekey_doomed()?;
         let root_key = Key(self.random.take());
         // Either key may be the true one until the page commit below is known to have happened.
@@ -381,10 +403,10 @@ impl Pages {
         let batch = self.gather_under(&root_key, meta);
         batch.write()?;
         self.settle(batch.number);
-        // Both slots: neither may hold the old root key any more.
+        self.root_key = root_key.clone();
+        // Both slots: neither may hold the old root key any more. If we stop between them, the next start does it.
         self.write_root(std::slice::from_ref(&root_key))?;
         self.write_root(std::slice::from_ref(&root_key))?;
-        self.root_key = root_key;
         let held = self.database.lock().map_err(|_| Error::Stopped)?;
         let _busy: i64 = held
             .connection
@@ -473,8 +495,16 @@ fn open_page(key: &Key, row: i64, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Err
     Ok(buffer)
 }
 
-/// The newest whole slot: its sequence number and the root keys it holds.
-fn read_root(file: &std::fs::File, master: &MasterKey) -> Result<(u64, Vec<Key>), Error> {
+/// What the two slots of the root file say.
+struct Root {
+    sequence: u64,
+    /// The root keys that the newest slot holds; one of them is the true one.
+    keys: Vec<Key>,
+    /// Whether there is one, and the other slot holds the same.
+    alone: bool,
+}
+
+fn read_root(file: &std::fs::File, master: &MasterKey) -> Result<Root, Error> {
     let mut whole = Vec::new();
     for place in 0..2u64 {
         let mut slot = [0u8; SLOT_BYTES];
@@ -486,17 +516,27 @@ fn read_root(file: &std::fs::File, master: &MasterKey) -> Result<(u64, Vec<Key>)
     let Some((sequence, slot)) = whole.first() else {
         return Err(Error::Corrupt { what: "key store root", why: "neither slot is whole" });
     };
-    let mut boxed = slot[30..111].to_vec();
+    let keys = open_slot(slot, master)?;
+    let other = whole.get(1).and_then(|(_, slot)| open_slot(slot, master).ok());
+    let alone = keys.len() == 1 && other.as_ref() == Some(&keys);
+    Ok(Root { sequence: *sequence, keys, alone })
+}
+
+fn open_slot(slot: &[u8; SLOT_BYTES], master: &MasterKey) -> Result<Vec<Key>, Error> {
+    let mut boxed = Zeroizing::new(slot[30..111].to_vec());
     let mut nonce = [0; 12];
     nonce.copy_from_slice(&slot[18..30]);
     let plain = decrypt(&master.0, nonce, &slot[..30], &mut boxed).map_err(|_| Error::WrongMasterKey)?;
     let count = usize::from(plain[0]);
-    let keys = plain[1..].chunks_exact(32).take(count).map(|bytes| {
-        let mut key = [0; 32];
-        key.copy_from_slice(bytes);
-        Key(key)
-    });
-    Ok((*sequence, keys.collect()))
+    Ok(plain[1..]
+        .chunks_exact(32)
+        .take(count)
+        .map(|bytes| {
+            let mut key = [0; 32];
+            key.copy_from_slice(bytes);
+            Key(key)
+        })
+        .collect())
 }
 
 fn read_slot(slot: [u8; SLOT_BYTES]) -> Option<(u64, [u8; SLOT_BYTES])> {

@@ -46,7 +46,7 @@ impl SharedStore {
             if self.durable.load(Ordering::Acquire) >= ticket.0 {
                 break;
             }
-            let batch = self.lock()?.gather();
+            let batch = self.lock()?.gather()?;
             batch.write()?;
             self.lock()?.settle(&batch);
             drop(writing);

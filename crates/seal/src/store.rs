@@ -577,7 +577,7 @@ impl KeyStore {
     }
 
     /// What is not durable yet, to be written outside the store's lock.
-    pub(crate) fn gather(&mut self) -> Batch {
+    pub(crate) fn gather(&mut self) -> Result<Batch, Error> {
         let meta = self.meta();
         self.pages.gather(&meta)
     }

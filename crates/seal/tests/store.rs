@@ -203,3 +203,24 @@ fn what_was_ensured_is_in_the_files_whatever_else_was_written_meanwhile() {
         assert!(store.subject(*victim).expect("readable").is_none());
     }
 }
+
+/// A stop between the two last writes of the root file leaves the old root key in one slot: the next start takes it away.
+#[test]
+fn an_old_root_key_in_the_other_slot_is_gone_after_the_next_start() {
+    let (folder, mut store) = new_store();
+    let victim = number(&mut store, Some("c-1"), None);
+    store.commit().expect("durable");
+    let path = folder.path().join("root");
+    let before = std::fs::read(&path).expect("readable");
+    store.destroy_subjects(&[victim], TODAY).expect("destroyed");
+    drop(store);
+    let mut stopped = std::fs::read(&path).expect("readable");
+    let sequence = |bytes: &[u8], slot: usize| bytes[slot * 512 + 10..slot * 512 + 18].to_vec();
+    let older = usize::from(sequence(&stopped, 0) > sequence(&stopped, 1));
+    let range = older * 512..(older + 1) * 512;
+    stopped[range.clone()].copy_from_slice(&before[range.clone()]);
+    std::fs::write(&path, &stopped).expect("written");
+    let mut store = KeyStore::open(folder.path(), master()).expect("it opens");
+    assert!(store.subject(victim).expect("readable").is_none());
+    assert_ne!(std::fs::read(&path).expect("readable")[range.clone()], before[range], "the old slot was written over");
+}

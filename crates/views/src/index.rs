@@ -7,7 +7,8 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Poll, Wake};
 
 use tantivy::columnar::Column;
 use tantivy::indexer::NoMergePolicy;
@@ -197,7 +198,7 @@ impl TextIndex {
     /// Removes entries for good: marks them, and rewrites every segment that had one.
     pub(crate) fn forget(&mut self, entries: &[u64]) -> Result<(), Error> {
         if let Some(merge) = self.merging.take() {
-            merge.wait().map_err(index("merge"))?;
+            finish(merge).map_err(index("merge"))?;
         }
         for chunk in entries.chunks(512) {
             let one = |entry: &u64| {
@@ -223,6 +224,27 @@ impl TextIndex {
         self.commit(self.cursor)?;
         self.writer.garbage_collect_files().wait().map_err(index("clean"))?;
         Ok(())
+    }
+}
+
+/// Wakes the thread that waits for a merge.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a merge. Its own `wait` may not be used once it was polled.
+fn finish<T>(mut merge: FutureResult<T>) -> tantivy::Result<T> {
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    loop {
+        match Pin::new(&mut merge).poll(&mut context) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }
 

@@ -75,14 +75,21 @@ impl Owners {
         };
         let owners = Owners { folder: folder.to_owned(), vault, open: RwLock::new(open) };
         for name in LOGS {
-            let bytes = std::fs::read(folder.join(name)).map_err(io("read"))?;
-            owners.read_log(&bytes)?;
+            let path = folder.join(name);
+            let bytes = std::fs::read(&path).map_err(io("read"))?;
+            let whole = owners.read_log(&bytes)?;
+            if whole < bytes.len() {
+                // A torn chunk would hide those that are written after it.
+                let log = std::fs::OpenOptions::new().write(true).open(&path).map_err(io("open"))?;
+                log.set_len(whole as u64).map_err(io("cut"))?;
+            }
         }
         Ok(owners)
     }
 
-    /// Reads whole chunks; a torn last one is what a crash leaves.
-    fn read_log(&self, mut bytes: &[u8]) -> Result<(), Error> {
+    /// Reads whole chunks; a torn last one is what a crash leaves. Gives how many bytes the whole ones have.
+    fn read_log(&self, all: &[u8]) -> Result<usize, Error> {
+        let mut bytes = all;
         while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
             let Some((chunk, rest)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
             let Some((nonce, sealed)) = chunk.split_first_chunk::<12>() else { break };
@@ -95,7 +102,7 @@ impl Owners {
             self.set(&pairs)?;
             bytes = rest;
         }
-        Ok(())
+        Ok(all.len() - bytes.len())
     }
 
     /// Sets owners in memory, with what their partitions' files have beside them.
@@ -184,9 +191,13 @@ impl Owners {
 
     /// Forgets whose these entries are, in memory, files and logs.
     pub(crate) fn forget(&self, entries: &[u64], next: u64) -> Result<(), Error> {
-        let none: Vec<(u64, u64)> = entries.iter().map(|entry| (*entry, 0)).collect();
-        self.set(&none)?;
-        // Twice: the first empties one log, the second the other.
+        // Partition by partition: a person may have entries in all of them.
+        for chunk in entries.chunk_by(|a, b| a / PARTITION == b / PARTITION) {
+            let none: Vec<(u64, u64)> = chunk.iter().map(|entry| (*entry, 0)).collect();
+            self.set(&none)?;
+            self.flush(next)?;
+        }
+        // Twice at least: the first empties one log, the second the other.
         self.flush(next)?;
         self.flush(next)
     }

@@ -115,7 +115,8 @@ impl Registers {
             let rows: Vec<(u64, u64)> = state.open.iter().filter(|(_, entry)| *entry < end).copied().collect();
             (state.cursor, rows)
         };
-        if first == end {
+        // After a crash the index may follow from further back than the runs reach: they stay as they are.
+        if end <= first {
             return Ok(());
         }
         rows.sort_unstable();
@@ -154,11 +155,22 @@ impl Registers {
 
 impl Shared {
     fn write(&self, first: u64, end: u64, rows: impl Iterator<Item = Result<(u64, u64), Error>>) -> Result<Run, Error> {
-        use std::io::Write;
         let path = self.folder.join(format!("{first:020}-{end:020}.run"));
         let new = path.with_extension("new");
         let _ = std::fs::remove_file(&new);
-        let mut out = std::io::BufWriter::new(self.vault.create(&new).map_err(io("create"))?);
+        let written = self.write_rows(&new, rows);
+        if written.is_err() {
+            let _ = std::fs::remove_file(&new);
+        }
+        written?;
+        std::fs::rename(&new, &path).map_err(io("rename"))?;
+        let file = self.vault.open(&path).map_err(io("open"))?;
+        Ok(Run { first, end, path, file })
+    }
+
+    fn write_rows(&self, new: &Path, rows: impl Iterator<Item = Result<(u64, u64), Error>>) -> Result<(), Error> {
+        use std::io::Write;
+        let mut out = std::io::BufWriter::new(self.vault.create(new).map_err(io("create"))?);
         for row in rows {
             let (key, entry) = row?;
             out.write_all(&key.to_be_bytes())
@@ -166,9 +178,7 @@ impl Shared {
                 .map_err(io("write"))?;
         }
         let mut inner = out.into_inner().map_err(|error| io("write")(error.into_error()))?;
-        inner.finish().and_then(|()| std::fs::rename(&new, &path)).map_err(io("write"))?;
-        let file = self.vault.open(&path).map_err(io("open"))?;
-        Ok(Run { first, end, path, file })
+        inner.finish().map_err(io("write"))
     }
 
     /// Merges the first eight neighbouring runs that are of about one size; whether there were any.
@@ -317,5 +327,11 @@ mod tests {
             assert_eq!(registers.find(Thing::Message, &format!("m-{id}"), 2).expect("read").len(), 2);
         }
         assert!(again.find(Thing::Template, "m-1", 9).expect("read").is_empty());
+        // After a crash the index follows from further back and flushes at an entry that the runs have passed.
+        again.add((2000..2500).map(|entry| (again.hash(Thing::Message, "late"), entry))).expect("added");
+        again.flush(2500).expect("nothing to write");
+        drop(again);
+        let again = Registers::open(folder.path(), Vault::new(&seal::crypto::Key::from_bytes([1; 32]))).expect("open");
+        assert_eq!(state(&again).1, 3000, "no run was lost");
     }
 }

@@ -187,6 +187,10 @@ impl Views {
     /// # Errors
     /// The thread that writes the views has ended.
     pub fn apply(&self, documents: Vec<Applied>) -> Result<(), Error> {
+        // Without the thread nothing would leave memory again.
+        if self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished) {
+            return Err(Error::Stopped);
+        }
         let mut batch = TailBatch::default();
         let mut owned = Vec::new();
         for applied in &documents {
@@ -423,6 +427,10 @@ impl Writer {
         for applied in documents {
             if applied.entry < self.next {
                 continue;
+            }
+            // A commit that could not be applied before this one: the next start follows from the cursor.
+            if applied.entry > self.next {
+                return Err(Error::Stopped);
             }
             self.index.add(applied.entry, applied.document.time_ms, applied.document.words.text())?;
             self.next = applied.entry + 1;
