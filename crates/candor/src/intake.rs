@@ -1,4 +1,5 @@
-//! From lines to committed entries: validate, minimise, resolve, seal, submit.
+//! From lines to committed entries: validate, minimise, resolve, seal, submit. Longer than most files: a record that
+//! comes back (repeat, conflict, erased subject) goes through the same steps again.
 //!
 //! A batch is prepared by a worker, handed to the writer, and answered when it is durable; the three steps are apart so
 //! that workers need not wait. The order that keeps a key from being lost: keys are taken while sealing, with a ticket;

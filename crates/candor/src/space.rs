@@ -59,7 +59,7 @@ impl Space {
         let say = || format!("look at {}", self.folder.display());
         state.reserved = std::fs::metadata(self.reserve()).is_ok_and(|file| file.len() == RESERVE_BYTES);
         state.free_bytes = (self.free)().with_context(say)?;
-        if !state.reserved && state.free_bytes >= RESERVE_BYTES + 2 * LOW_BYTES {
+        if !state.reserved && state.free_bytes >= RESERVE_BYTES + LOW_BYTES {
             let file = std::fs::File::create(self.reserve()).with_context(say)?;
             match fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES) {
                 Ok(()) => {}
@@ -83,7 +83,7 @@ impl Space {
                 "append: {} MiB are left on the disk of {}, {} are needed: make room; until then only reads and erasures are recorded",
                 state.free_bytes >> 20,
                 self.folder.display(),
-                (LOW_BYTES + if state.reserved { 0 } else { RESERVE_BYTES + LOW_BYTES }) >> 20,
+                (LOW_BYTES + if state.reserved { 0 } else { RESERVE_BYTES }) >> 20,
             );
         }
         Ok(())

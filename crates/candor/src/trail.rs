@@ -59,6 +59,13 @@ impl Paths {
     }
 }
 
+/// How long a command waits for another one that has the directory.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// More entries than this that a stop left out of the views are written to disk once they are made up for: a process
+/// that dies again and again must not do the same work again and again.
+const CATCH_UP_KEPT: u64 = 4096;
+
 /// What may be told an opening.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenMode {
@@ -86,10 +93,21 @@ fn lock(data: &Path) -> Result<File> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("lock {}", data.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(ledger::error::Error::Locked(data.display().to_string()).into()),
-        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", data.display())),
+    // A search lasts a moment: whoever comes meanwhile waits for it rather than fails.
+    let start = std::time::Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => {
+                std::thread::park_timeout(LOCK_WAIT / 100);
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(ledger::error::Error::Locked(data.display().to_string()).into());
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", data.display()));
+            }
+        }
     }
 }
 
@@ -211,14 +229,13 @@ impl Trail {
         let guard = lock(data)?;
         let config = Config::read(data)?;
         let master = read_master_key(&paths, &config)?;
+        // The key store writes when it opens, and recovery may have to copy the last segment's good part.
+        Space::new(data).for_own()?;
         let store = KeyStore::open(&paths.keys(), master)?;
         Trail::assemble(paths, config, store, guard, options)
     }
 
     fn assemble(paths: Paths, config: Config, store: KeyStore, guard: File, options: OpenMode) -> Result<Trail> {
-        // Recovery may have to copy the last segment's good part.
-        let space = Space::new(&paths.data);
-        space.for_own()?;
         let catalogue = Arc::new(catalogue(&paths.data, &config)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
@@ -250,7 +267,11 @@ impl Trail {
             let key = store.lock()?.named(Named::View);
             let views = Views::open(&paths.views(), &key)?;
             let mut progress = crate::progress::Progress::new("indexing", Some(reader.size()));
+            let behind = reader.size().saturating_sub(views.cursor());
             views.catch_up(&reader, &store, &catalogue, |done| progress.set(done))?;
+            if behind > CATCH_UP_KEPT {
+                views.flush()?;
+            }
             views.forget_noted()?;
             Some(Arc::new(views))
         };
@@ -281,7 +302,7 @@ impl Trail {
             Arc::clone(&store),
             submitter,
             keys,
-            space,
+            Space::new(&paths.data),
             reader,
             views.clone(),
             clock,

@@ -2,7 +2,9 @@
 
 mod support;
 
-use support::{CANDOR, bad, candor, folder, good, ingest, root};
+use std::io::{BufRead, Write};
+
+use support::{CANDOR, bad, folder, good, ingest, root};
 
 fn new_trail() -> (tempfile::TempDir, String) {
     let folder = folder();
@@ -123,20 +125,21 @@ fn wrong_places_and_keys_are_refused_with_what_to_do() {
     assert!(with_variable.expect("runs").status.success());
     std::fs::write(&key, &right).expect("written");
     let mut holder = std::process::Command::new(CANDOR)
-        .args(["ingest", "--data", &data, "-"])
+        .args(["ingest", "--data", &data, "-", "--answers"])
         .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("runs");
-    let mut refused = String::new();
-    for _ in 0..200 {
-        let output = candor(&["search", "--data", &data, "x"]);
-        if !output.status.success() {
-            refused = String::from_utf8_lossy(&output.stderr).into_owned();
-            break;
-        }
-    }
+    // Its first answer says that it has the directory; it is given no more lines and keeps waiting for them.
+    let mut lines = holder.stdin.take().expect("a pipe");
+    writeln!(lines, "{}", record(r#","email_id":"held""#)).expect("written");
+    let mut answer = String::new();
+    let mut answers = std::io::BufReader::new(holder.stdout.take().expect("a pipe"));
+    answers.read_line(&mut answer).expect("an answer");
+    assert!(answer.starts_with("1 "), "{answer}");
+    let refused = bad(1, &["search", "--data", &data, "x"]);
     assert!(refused.contains("another candor process uses this directory"), "{refused}");
-    drop(holder.stdin.take());
+    drop(lines);
     assert!(holder.wait().expect("ended").success());
     // Another trail's keys beside this journal; an older key store.
     let other = folder.path().join("other");
@@ -235,7 +238,6 @@ fn a_deployment_may_add_kinds_in_a_folder() {
 /// Ctrl-C: what was counted is in the trail, and the summary says so.
 #[test]
 fn an_interrupt_loses_nothing_answered() {
-    use std::io::Write;
     let (_folder, data) = new_trail();
     let mut child = std::process::Command::new(CANDOR)
         .args(["ingest", "--data", &data, "-", "--json"])

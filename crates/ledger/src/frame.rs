@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use proof::entry::{Entry, EntryId, Personal, Who, is_class_name, is_kind_name};
-use proof::hash::{Hash, leaf, sha256, sha256_parts};
+use proof::hash::{Hash, sha256, sha256_parts};
 use proof::time::UnixMillis;
 
+use crate::entries::{Bodies, ENTRY_RECORD_BYTES, EntrySection};
 use crate::wire::Cursor;
 
 /// First bytes of a frame.
@@ -22,12 +22,8 @@ pub const FRAME_BYTES_SOFT_MAX: usize = 8 << 20;
 /// Bytes in a frame, at most: the soft limit and one batch of the largest records.
 pub const FRAME_BYTES_MAX: usize = 1 << 30;
 /// Bytes before the checkpoint.
-const FIXED_HEADER_BYTES: usize = 136;
-const SECTION_ROW_BYTES: usize = 38;
-/// Bytes of one entry in the entry section.
-pub const ENTRY_RECORD_BYTES: usize = 106;
-/// Where the tag stands in it.
-pub(crate) const ENTRY_RECORD_TAG: usize = 26;
+pub(crate) const FIXED_HEADER_BYTES: usize = 136;
+pub(crate) const SECTION_ROW_BYTES: usize = 38;
 const SECTIONS_MAX: usize = 4098;
 
 /// What a section holds.
@@ -281,7 +277,7 @@ impl<'a> Frame<'a> {
     pub fn entries(&self) -> Result<EntrySection<'a>, Broken> {
         match self.sections.first() {
             Some(section) => EntrySection::parse(self.payload(section), self.header.count as usize),
-            None => Ok(EntrySection { kinds: Vec::new(), classes: Vec::new(), records: &[] }),
+            None => Ok(EntrySection::empty()),
         }
     }
 
@@ -316,6 +312,14 @@ impl<'a> Frame<'a> {
             return Err(bad);
         }
         Ok(Bodies::Present { ends, data })
+    }
+
+    /// The records of every body section.
+    ///
+    /// # Errors
+    /// As [`Frame::bodies`].
+    pub fn all_bodies(&self) -> Result<Vec<Bodies<'a>>, Broken> {
+        self.sections.iter().skip(2).map(|section| self.bodies(section)).collect()
     }
 
     /// Every byte of the frame by the name of the field it belongs to: what verification must cover.
@@ -393,371 +397,12 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The records of one body section.
-#[derive(Debug, Clone)]
-pub enum Bodies<'a> {
-    /// The sealed records.
-    Present {
-        /// End of each record in `data`.
-        ends: Vec<usize>,
-        /// The records, one after the other.
-        data: &'a [u8],
-    },
-    /// The period has ended: only digests remain.
-    Ended {
-        /// The entry that ended it.
-        by: u64,
-        /// H(sealed record) of each.
-        digests: Vec<Hash>,
-    },
-}
-
-impl<'a> Bodies<'a> {
-    /// Number of records.
-    pub fn count(&self) -> usize {
-        match self {
-            Bodies::Present { ends, .. } => ends.len(),
-            Bodies::Ended { digests, .. } => digests.len(),
-        }
-    }
-
-    /// The sealed bytes of a record, if they are still there.
-    pub fn sealed(&self, place: usize) -> Option<&'a [u8]> {
-        match self {
-            Bodies::Present { ends, data } => {
-                let start = if place == 0 { 0 } else { *ends.get(place - 1)? };
-                data.get(start..*ends.get(place)?)
-            }
-            Bodies::Ended { .. } => None,
-        }
-    }
-
-    /// H(sealed record).
-    pub fn digest(&self, place: usize) -> Option<Hash> {
-        match self {
-            Bodies::Present { .. } => self.sealed(place).map(sha256),
-            Bodies::Ended { digests, .. } => digests.get(place).copied(),
-        }
-    }
-}
-
-/// The entry section, read.
-#[derive(Debug, Clone)]
-pub struct EntrySection<'a> {
-    /// Kind names that the records number.
-    pub kinds: Vec<&'a str>,
-    /// Class names that the records number.
-    pub classes: Vec<&'a str>,
-    records: &'a [u8],
-}
-
-/// One record of the entry section.
-#[derive(Debug, Clone, Copy)]
-pub struct EntryRecord<'a> {
-    /// Milliseconds after the frame's time.
-    pub at_delta: u32,
-    /// Kind name.
-    pub kind: &'a str,
-    /// Class name.
-    pub class: &'a str,
-    /// Which body section (counted from 0 among body sections) has its sealed record.
-    pub section: u16,
-    /// Entry id.
-    pub id: EntryId,
-    /// Commitment to the facts.
-    pub facts: Hash,
-    /// Tag and commitment of the personal body.
-    pub personal: Option<Personal>,
-}
-
-impl<'a> EntrySection<'a> {
-    pub(crate) fn parse(payload: &'a [u8], count: usize) -> Result<EntrySection<'a>, Broken> {
-        let bad = Broken::Malformed("the entry section does not follow its format");
-        let mut cursor = Cursor::new(payload);
-        let kind_count = usize::from(cursor.u16().ok_or(bad)?);
-        let class_count = usize::from(cursor.u8().ok_or(bad)?);
-        let mut names = |count: usize, valid: fn(&str) -> bool| -> Option<Vec<&'a str>> {
-            let mut names: Vec<&'a str> = Vec::new();
-            for _ in 0..count {
-                let length = usize::from(cursor.u8()?);
-                let name = std::str::from_utf8(cursor.take(length)?).ok()?;
-                if !valid(name) || names.contains(&name) {
-                    return None;
-                }
-                names.push(name);
-            }
-            Some(names)
-        };
-        let kinds = names(kind_count, is_kind_name).ok_or(bad)?;
-        let classes = names(class_count, is_class_name).ok_or(bad)?;
-        let records = payload.get(cursor.at..).ok_or(bad)?;
-        if records.len() != count * ENTRY_RECORD_BYTES {
-            return Err(bad);
-        }
-        Ok(EntrySection { kinds, classes, records })
-    }
-
-    /// Number of entries.
-    pub fn len(&self) -> usize {
-        self.records.len() / ENTRY_RECORD_BYTES
-    }
-
-    /// Whether there are no entries.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// The entry at this place in the frame.
-    ///
-    /// # Errors
-    /// The record does not follow the format.
-    pub fn record(&self, place: usize) -> Result<EntryRecord<'a>, Broken> {
-        let bad = Broken::Malformed("an entry record does not follow its format");
-        let bytes = self.records.get(place * ENTRY_RECORD_BYTES..(place + 1) * ENTRY_RECORD_BYTES).ok_or(bad)?;
-        let mut cursor = Cursor::new(bytes);
-        let at_delta = cursor.u32().ok_or(bad)?;
-        let kind = self.kinds.get(usize::from(cursor.u16().ok_or(bad)?)).ok_or(bad)?;
-        let class = self.classes.get(usize::from(cursor.u8().ok_or(bad)?)).ok_or(bad)?;
-        let flags = cursor.u8().ok_or(bad)?;
-        let section = cursor.u16().ok_or(bad)?;
-        let id = EntryId(cursor.array().ok_or(bad)?);
-        let who = Who(cursor.array().ok_or(bad)?);
-        let facts = cursor.hash().ok_or(bad)?;
-        let commitment = cursor.hash().ok_or(bad)?;
-        let personal = match flags {
-            1 => Some(Personal { who, commitment }),
-            0 if who == Who::default() && commitment == Hash::default() => None,
-            _ => return Err(bad),
-        };
-        Ok(EntryRecord { at_delta, kind, class, section, id, facts, personal })
-    }
-
-    /// How many entries before `place` have their sealed record in the same section: the place in that section.
-    pub fn place_in_section(&self, place: usize) -> usize {
-        let section_of = |place: usize| {
-            let at = place * ENTRY_RECORD_BYTES + 8;
-            self.records.get(at..at + 2)
-        };
-        let own = section_of(place);
-        (0..place).filter(|other| section_of(*other) == own).count()
-    }
-}
-
-impl<'a> EntryRecord<'a> {
-    /// The exact entry.
-    pub fn entry(&self, prev: Hash, frame_at: UnixMillis, sealed: Hash) -> Entry<'a> {
-        let at = UnixMillis(frame_at.0.saturating_add(u64::from(self.at_delta)));
-        Entry {
-            prev,
-            at,
-            id: self.id,
-            kind: self.kind,
-            class: self.class,
-            personal: self.personal,
-            facts: self.facts,
-            sealed,
-        }
-    }
-}
-
-/// One entry to be written into a frame.
-pub struct NewEntry<'a> {
-    /// Kind name.
-    pub kind: &'a str,
-    /// Class name.
-    pub class: &'a str,
-    /// Period key id.
-    pub period: u32,
-    /// Entry id.
-    pub id: EntryId,
-    /// Commitment to the facts.
-    pub facts: Hash,
-    /// Tag and commitment of the personal body.
-    pub personal: Option<Personal>,
-    /// Sealed record.
-    pub sealed: &'a [u8],
-    /// H(sealed record).
-    pub digest: Hash,
-}
-
-/// What a frame says of its writer and its place.
-#[derive(Debug, Clone)]
-pub struct FrameHead {
-    /// Frame number.
-    pub number: u64,
-    /// Index of the first entry.
-    pub first_index: u64,
-    /// Time of the commit.
-    pub at: UnixMillis,
-    /// Writer id.
-    pub writer: u64,
-    /// Epoch.
-    pub epoch: u32,
-    /// Key-store generation needed.
-    pub generation: u64,
-    /// H(frame before).
-    pub before: Hash,
-    /// Signed checkpoint of the frame before.
-    pub checkpoint: String,
-}
-
-struct BodySection {
-    class: u8,
-    period: u32,
-    ends: Vec<u8>,
-    data: Vec<u8>,
-    digests: Vec<u8>,
-}
-
-/// Collects entries and writes the frame.
-#[derive(Default)]
-pub struct FrameBuilder {
-    kinds: Vec<String>,
-    classes: Vec<String>,
-    records: Vec<u8>,
-    leaves: Vec<u8>,
-    bodies: Vec<BodySection>,
-    json: Vec<u8>,
-}
-
-impl FrameBuilder {
-    /// Bytes collected so far, roughly.
-    pub fn bytes(&self) -> usize {
-        self.records.len() + self.leaves.len() + self.bodies.iter().map(|body| body.data.len()).sum::<usize>()
-    }
-
-    /// Number of entries collected.
-    pub fn count(&self) -> usize {
-        self.records.len() / ENTRY_RECORD_BYTES
-    }
-
-    /// Adds an entry and gives its leaf hash.
-    pub fn push(&mut self, prev: Hash, at: UnixMillis, entry: &NewEntry<'_>) -> Hash {
-        let kind = place_of(&mut self.kinds, entry.kind);
-        let class = place_of(&mut self.classes, entry.class) as u8;
-        let known = self.bodies.iter().position(|body| (body.class, body.period) == (class, entry.period));
-        let section = known.unwrap_or_else(|| {
-            self.bodies.push(BodySection {
-                class,
-                period: entry.period,
-                ends: Vec::new(),
-                data: Vec::new(),
-                digests: Vec::new(),
-            });
-            self.bodies.len() - 1
-        });
-        let body = &mut self.bodies[section];
-        body.data.extend_from_slice(entry.sealed);
-        body.ends.extend_from_slice(&(body.data.len() as u32).to_be_bytes());
-        body.digests.extend_from_slice(&entry.digest.0);
-        let record = &mut self.records;
-        record.extend_from_slice(&0u32.to_be_bytes());
-        record.extend_from_slice(&(kind as u16).to_be_bytes());
-        record.push(class);
-        record.push(u8::from(entry.personal.is_some()));
-        record.extend_from_slice(&(section as u16).to_be_bytes());
-        record.extend_from_slice(&entry.id.0);
-        record.extend_from_slice(&entry.personal.map_or([0; 16], |personal| personal.who.0));
-        record.extend_from_slice(&entry.facts.0);
-        record.extend_from_slice(&entry.personal.map_or([0; 32], |personal| personal.commitment.0));
-        let whole = Entry {
-            prev,
-            at,
-            id: entry.id,
-            kind: entry.kind,
-            class: entry.class,
-            personal: entry.personal,
-            facts: entry.facts,
-            sealed: entry.digest,
-        };
-        self.json.clear();
-        whole.write(&mut self.json);
-        let hash = leaf(&self.json);
-        self.leaves.extend_from_slice(&hash.0);
-        hash
-    }
-
-    /// Writes the frame and gives its bytes and H(frame).
-    pub fn finish(&mut self, head: &FrameHead, size: u64, root: &Hash) -> (Vec<u8>, Hash) {
-        let count = self.count();
-        assert!(count <= ENTRIES_MAX && head.first_index + count as u64 == size, "the frame fits its place");
-        let mut entries = Vec::with_capacity(self.records.len() + 256);
-        entries.extend_from_slice(&(self.kinds.len() as u16).to_be_bytes());
-        entries.push(self.classes.len() as u8);
-        for name in self.kinds.iter().chain(&self.classes) {
-            entries.push(name.len() as u8);
-            entries.extend_from_slice(name.as_bytes());
-        }
-        entries.append(&mut self.records);
-        let mut rows: Vec<([u8; 6], Hash)> = Vec::new();
-        let mut payloads: Vec<Vec<&[u8]>> = Vec::new();
-        let body_counts: Vec<[u8; 4]> =
-            self.bodies.iter().map(|body| (body.ends.len() as u32 / 4).to_be_bytes()).collect();
-        if count > 0 {
-            rows.push(([1, 0, 0, 0, 0, 0], sha256(&entries)));
-            payloads.push(vec![&entries]);
-            rows.push(([2, 0, 0, 0, 0, 0], sha256(&self.leaves)));
-            payloads.push(vec![&self.leaves]);
-            for (body, body_count) in self.bodies.iter().zip(&body_counts) {
-                let period = body.period.to_be_bytes();
-                rows.push(([3, body.class, period[0], period[1], period[2], period[3]], sha256(&body.digests)));
-                payloads.push(vec![body_count, &body.ends, &body.data]);
-            }
-        }
-        let length = FIXED_HEADER_BYTES + head.checkpoint.len() + 2 + SECTION_ROW_BYTES * rows.len();
-        let total: usize = payloads.iter().flatten().map(|part| part.len()).sum();
-        let mut out = Vec::with_capacity(length + 4 + total + 9 * rows.len());
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_be_bytes());
-        out.extend_from_slice(&(length as u32).to_be_bytes());
-        out.extend_from_slice(&head.number.to_be_bytes());
-        out.extend_from_slice(&head.first_index.to_be_bytes());
-        out.extend_from_slice(&(count as u32).to_be_bytes());
-        out.extend_from_slice(&head.at.0.to_be_bytes());
-        out.extend_from_slice(&head.writer.to_be_bytes());
-        out.extend_from_slice(&head.epoch.to_be_bytes());
-        out.extend_from_slice(&head.generation.to_be_bytes());
-        out.extend_from_slice(&head.before.0);
-        out.extend_from_slice(&size.to_be_bytes());
-        out.extend_from_slice(&root.0);
-        out.extend_from_slice(&(head.checkpoint.len() as u16).to_be_bytes());
-        out.extend_from_slice(head.checkpoint.as_bytes());
-        out.extend_from_slice(&(rows.len() as u16).to_be_bytes());
-        for (kind, digest) in &rows {
-            out.extend_from_slice(kind);
-            out.extend_from_slice(&digest.0);
-        }
-        assert_eq!(out.len(), length, "the header has the length it says");
-        let digest = sha256(&out);
-        out.extend_from_slice(&crc32c::crc32c(&out).to_be_bytes());
-        for parts in &payloads {
-            let start = out.len();
-            out.push(0);
-            let length: usize = parts.iter().map(|part| part.len()).sum();
-            out.extend_from_slice(&(length as u32).to_be_bytes());
-            parts.iter().for_each(|part| out.extend_from_slice(part));
-            let sum = crc32c::crc32c(&out[start..]);
-            out.extend_from_slice(&sum.to_be_bytes());
-        }
-        let json = std::mem::take(&mut self.json);
-        *self = FrameBuilder { json, ..FrameBuilder::default() };
-        (out, digest)
-    }
-}
-
-fn place_of(names: &mut Vec<String>, name: &str) -> usize {
-    match names.iter().position(|held| held == name) {
-        Some(at) => at,
-        None => {
-            names.push(name.to_owned());
-            names.len() - 1
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proof::entry::{EntryId, Personal, Who};
+
     use super::*;
+    use crate::frame_builder::{FrameBuilder, FrameHead, NewEntry};
     use proptest::prelude::*;
 
     pub(crate) fn sample(count: usize) -> Vec<u8> {

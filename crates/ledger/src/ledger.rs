@@ -1,4 +1,7 @@
 //! The ledger: opens through recovery, commits batches, keeps what readers need.
+//!
+//! Longer than most files, since recovery and the normal path must be read side by side: each step of a commit is what
+//! recovery finds undone.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
@@ -19,7 +22,8 @@ use crate::clock::{Clock, ClockRule};
 use crate::directory::{DirectoryJournal, Scan, cut_tail, read_header, remove_unborn, scan, segments};
 use crate::disk::Disk;
 use crate::error::{Error, io};
-use crate::frame::{ENTRIES_MAX, FrameBuilder, FrameHead, NewEntry};
+use crate::frame::ENTRIES_MAX;
+use crate::frame_builder::{FrameBuilder, FrameHead, NewEntry};
 use crate::guard::HighWater;
 use crate::index::{KeyHasher, OpenIndex, SegmentIndex, maintain};
 use crate::journal::Journal;

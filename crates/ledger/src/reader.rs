@@ -11,8 +11,9 @@ use proof::tlog_proof::TlogProof;
 use proof::tree::{Nodes, inclusion_proof};
 
 use crate::disk::Disk;
+use crate::entries::{ENTRY_RECORD_BYTES, ENTRY_RECORD_TAG, EntrySection, rebuild};
 use crate::error::{Error, io};
-use crate::frame::{Broken, ENTRY_RECORD_BYTES, ENTRY_RECORD_TAG, EntrySection, Frame, Header};
+use crate::frame::{Broken, Frame, Header};
 use crate::index::SegmentIndex;
 use crate::journal::Location;
 use crate::segment::{Identity, file_name};
@@ -357,40 +358,20 @@ impl Reader {
         let mut failed = None;
         self.follow(index, |frame| {
             let first = frame.header.first_index;
-            let entries = frame.entries().map_err(|why| corrupt(first, why))?;
-            let bodies =
-                frame.sections.iter().skip(2).map(|section| frame.bodies(section)).collect::<Result<Vec<_>, _>>();
-            let bodies = bodies.map_err(|why| corrupt(first, why))?;
-            let mut used = vec![0usize; bodies.len()];
-            let mut prev = match first {
+            let bodies = frame.all_bodies().map_err(|why| corrupt(first, why))?;
+            let prev = match first {
                 0 => proof::hash::genesis(&self.identity.origin, &self.identity.vkey),
                 _ => self.leaf(first - 1)?,
             };
-            for place in 0..entries.len() {
-                let here = first + place as u64;
-                let record = entries.record(place).map_err(|why| corrupt(here, why))?;
-                let section = usize::from(record.section);
-                let (Some(body), Some(taken)) = (bodies.get(section), used.get_mut(section)) else {
-                    return Err(corrupt(here, "no section has its record"));
-                };
-                let sealed = body.sealed(*taken).map(<[u8]>::to_vec);
-                let digest = body.digest(*taken).ok_or_else(|| corrupt(here, "its section has no record for it"))?;
-                *taken += 1;
-                let bytes = record.entry(prev, frame.header.at, digest).to_bytes();
-                let leaf = proof::hash::leaf(&bytes);
-                if frame.leaf(place) != Some(leaf) {
-                    return Err(corrupt(here, "it does not hash to its leaf"));
+            rebuild(frame, &bodies, prev, |made| {
+                if made.index >= index {
+                    let (bytes, sealed) = (made.bytes.to_vec(), made.sealed.map(<[u8]>::to_vec));
+                    failed = each(StoredEntry { index: made.index, bytes, leaf: made.leaf, sealed }).err();
                 }
-                prev = leaf;
-                if here < index {
-                    continue;
-                }
-                if let Err(error) = each(StoredEntry { index: here, bytes, leaf, sealed }) {
-                    failed = Some(error);
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+                failed.is_none()
+            })
+            .map_err(|(at, why)| corrupt(at.unwrap_or(first), why))?;
+            Ok(failed.is_none())
         })?;
         failed.map_or(Ok(()), Err)
     }

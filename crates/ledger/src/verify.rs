@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::directory::segments;
 use crate::disk::Disk;
+use crate::entries::{Bodies, EntrySection, rebuild};
 use crate::error::{Error, io};
-use crate::frame::{Bodies, Broken, EntrySection, Frame, SectionKind};
+use crate::frame::{Broken, Frame, SectionKind};
 use crate::guard::HighWater;
 use crate::segment::{HEADER_BYTES_MAX, Position, SegmentHeader, file_name};
 
@@ -430,40 +431,17 @@ fn check_entries(frame: &Frame<'_>, position: &Position, state: &mut SegmentStat
         return Ok(());
     }
     let entries = frame.entries().map_err(|why| wrong(None, why.to_string()))?;
-    let bodies: Vec<Bodies<'_>> = frame
-        .sections
-        .iter()
-        .skip(2)
-        .map(|section| frame.bodies(section))
-        .collect::<Result<_, _>>()
-        .map_err(|why| wrong(None, why.to_string()))?;
+    let bodies = frame.all_bodies().map_err(|why| wrong(None, why.to_string()))?;
     check_tables(frame, &entries, &bodies)?;
-    let mut used = vec![0usize; bodies.len()];
     let mut digests: Vec<Vec<u8>> = bodies.iter().map(|body| Vec::with_capacity(32 * body.count())).collect();
-    let mut prev = position.last_leaf;
-    let mut json = Vec::with_capacity(proof::entry::ENTRY_BYTES_MAX);
-    for place in 0..entries.len() {
-        let index = frame.header.first_index + place as u64;
-        let here = Some(index);
-        let record = entries.record(place).map_err(|why| wrong(here, why.to_string()))?;
-        let section = usize::from(record.section);
-        let (Some(body), Some(taken)) = (bodies.get(section), used.get_mut(section)) else {
-            return Err(wrong(here, "no section has its record"));
-        };
-        let digest = body.digest(*taken).ok_or_else(|| wrong(here, "its section has no record for it"))?;
-        *taken += 1;
-        digests[section].extend_from_slice(&digest.0);
-        if let Bodies::Ended { by, .. } = body {
+    let used = rebuild(frame, &bodies, position.last_leaf, |made| {
+        digests[made.section].extend_from_slice(&made.digest.0);
+        if let Bodies::Ended { by, .. } = &bodies[made.section] {
             *state.ended.entry(*by).or_default() += 1;
         }
-        json.clear();
-        record.entry(prev, frame.header.at, digest).write(&mut json);
-        let leaf = proof::hash::leaf(&json);
-        if frame.leaf(place) != Some(leaf) {
-            return Err(wrong(here, "it does not hash to its leaf"));
-        }
-        prev = leaf;
-    }
+        true
+    })
+    .map_err(|(entry, why)| wrong(entry, why))?;
     for (section, (body, taken)) in bodies.iter().zip(&used).enumerate() {
         if body.count() != *taken {
             return Err(wrong(None, "a body section has records that no entry names"));

@@ -1,5 +1,7 @@
 //! A kind: one version of one schema, compiled to tables.
 //!
+//! Longer than most files: the table types and the compiler that fills them are read together.
+//!
 //! The subset of JSON Schema is that of `docs/formats/kinds.md`; any other keyword refuses the kind at start.
 
 use serde_json::{Map, Value};

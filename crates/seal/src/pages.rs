@@ -5,6 +5,8 @@
 //! by the master key. Destroying something rewrites its leaf and the path above it under new keys and then replaces
 //! the root key: every older copy of those pages, wherever SQLite or the disk kept one, hangs on keys that no longer
 //! exist. Adding something rewrites pages under the keys they have.
+//!
+//! Longer than most files: pages, their batches and the root file fail together or not at all.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;

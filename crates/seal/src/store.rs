@@ -1,5 +1,7 @@
 //! The key store: named keys, period keys, subjects and their identifiers (`docs/formats/keystore.md`).
 //!
+//! Longer than most files: what names a person, what seals their records and what destroys both are one state machine.
+//!
 //! A key is durable before anything sealed under it is written to the journal: who takes keys takes a [`Ticket`] with
 //! them, and the writer asks [`crate::shared::SharedStore::ensure`] before it appends. The generation counts the keys ever made; a
 //! frame carries the generation it needs, so a store restored from an old copy is noticed and says how many keys are

@@ -1,4 +1,5 @@
-//! Rules that start from a prefix or keyword. Shapes are those the issuers publish; the table is ours.
+//! Rules that start from a prefix or keyword. Shapes are those the issuers publish; the table is ours and makes most of
+//! this file.
 
 use std::ops::Range;
 
