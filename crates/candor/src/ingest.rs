@@ -52,7 +52,7 @@ pub struct Summary {
 const IN_FLIGHT_MAX: usize = 16;
 
 /// Batches for each worker that are read, prepared or waiting for their turn, at most.
-const READ_AHEAD: usize = 6;
+const READ_AHEAD: usize = 4;
 
 /// What to read and how.
 pub struct Input<'a> {

@@ -28,8 +28,8 @@ const FILTER_PROBES: u32 = 7;
 const FILTER_BYTES_IN_MEMORY_MAX: u64 = 4 << 20;
 /// Rows read at once around the place where interpolation expects a key.
 const WINDOW_ROWS: u64 = 128;
-/// Rows written before they are synced: 8 MiB, so that a merge does not hold up the journal's syncs.
-const SYNC_ROWS: u64 = 700_000;
+/// Rows written before they are synced: 2 MiB, so that a merge does not hold up the journal's syncs.
+const SYNC_ROWS: u64 = 175_000;
 /// Rows read at once by a merge.
 const MERGE_ROWS: u64 = 8192;
 

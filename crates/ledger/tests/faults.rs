@@ -6,6 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use ledger::clock::Clock;
+use ledger::disk::{Disk, RealDisk};
 use ledger::error::{Error, Kind};
 use ledger::ledger::{Ledger, Options};
 use support::{Fault, Hands, SimDisk, check, create, item, open, options, signer, write};
@@ -14,10 +15,25 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
+/// One suite for both: the simulated disk must behave as the real one does, or its faults show nothing.
 #[test]
-fn a_trail_survives_restarts_rotations_and_repeats() {
-    let (disk, folder) = (SimDisk::new(), folder());
+fn on_the_real_disk_a_trail_survives_restarts_rotations_repeats_and_a_torn_frame() {
+    let folder = folder();
+    let journal = folder.path().join("journal");
+    std::fs::create_dir(&journal).expect("made");
+    conforms(Arc::new(RealDisk::new(&journal)));
+}
+
+#[test]
+fn on_the_simulated_disk_a_trail_survives_restarts_rotations_repeats_and_a_torn_frame() {
+    conforms(SimDisk::new());
+}
+
+fn conforms<D: Disk + 'static>(disk: Arc<D>) {
+    let folder = folder();
+    assert!(disk.read("0", 0, 1).is_err() && disk.length("0").is_err(), "what is not there is not read");
     create(&disk);
+    assert!(Ledger::create(Arc::clone(&disk) as Arc<dyn Disk>, &signer(1)).is_err(), "a trail is made once");
     let mut answered = Vec::new();
     for round in 0..6u64 {
         let mut ledger = open(&disk, folder.path()).expect("it opens");
@@ -30,6 +46,17 @@ fn a_trail_survives_restarts_rotations_and_repeats() {
             ledger.reader().receipt(index).expect("a receipt").verify(Some(signer(1).verifier())).expect("it holds");
         }
     }
+    // A frame of which a stop left the first half: nobody was answered for it, and it is left out.
+    let last = disk.list().expect("listed").pop().expect("a segment");
+    let (whole, length) = (disk.read(&last, 0, 1 << 20).expect("read"), disk.length(&last).expect("there"));
+    assert_eq!(whole.len() as u64, length);
+    let start = whole.windows(8).rposition(|window| window == ledger::frame::MAGIC).expect("a frame");
+    disk.append(&last, &whole[start..start + 70]).expect("written");
+    let ledger = open(&disk, folder.path()).expect("it opens");
+    assert_eq!(ledger.recovered().torn_bytes, 70);
+    check(&ledger, &answered);
+    drop(ledger);
+    assert_eq!(disk.length(&last).expect("there"), length);
     // The derived files can be lost.
     let elsewhere = self::folder();
     std::fs::copy(folder.path().join("highwater"), elsewhere.path().join("highwater")).expect("copied");
@@ -98,8 +125,7 @@ fn a_full_disk_loses_nothing_answered() {
         create(&disk);
         let mut ledger = open(&disk, folder.path()).expect("it opens");
         let mut answered = write(&mut ledger, 0..20, 5).map_err(|(_, e)| e).expect("written");
-        let used: usize =
-            ledger::disk::Disk::list(disk.as_ref()).expect("names").iter().map(|name| disk.get(name).len()).sum();
+        let used: usize = disk.list().expect("names").iter().map(|name| disk.get(name).len()).sum();
         disk.full_at(Some(used + room));
         if let Err((more, error)) = write(&mut ledger, 20..60, 3) {
             answered.extend(more);
@@ -229,7 +255,6 @@ fn a_copy_of_the_mark_elsewhere_notices_a_rollback_of_everything_else() {
 /// A reader that verifies sees a frame whose second half is not written yet.
 #[test]
 fn verification_beside_a_writer_waits_for_the_last_frame() {
-    use ledger::disk::Disk;
     let (disk, folder) = (SimDisk::new(), folder());
     create(&disk);
     let mut ledger = open(&disk, folder.path()).expect("it opens");

@@ -26,8 +26,8 @@ use crate::random::RandomPool;
 const FAN_OUT: u64 = 256;
 /// Levels of inner pages above a leaf: 2^24 leaves in a tree.
 const LEVELS: u8 = 3;
-/// Pages kept in memory before half of the clean leaves go: at about 2.5 KiB each, 30 MiB.
-const CACHED_PAGES_MAX: usize = 12_288;
+/// Pages kept in memory before half of the clean leaves go: at about 2.5 KiB each, 15 MiB.
+const CACHED_PAGES_MAX: usize = 6_144;
 /// SQLite pages in the write-ahead log before they are copied to their places: 32 MiB. Identifiers fall on pages at
 /// random, so the longer the log, the more changes of one page are copied once.
 const LOG_PAGES_MAX: u32 = 8192;

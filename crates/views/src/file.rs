@@ -19,8 +19,8 @@ const VERSION: u16 = 1;
 const HEADER_BYTES: u64 = 32;
 const BLOCK: usize = 4096;
 const SEALED_BLOCK: u64 = (BLOCK + TAG_BYTES) as u64;
-/// Blocks written before they are synced: 8 MiB. A merge's gigabyte synced at once would hold up the journal's syncs.
-const SYNC_BLOCKS: u64 = 2048;
+/// Blocks written before they are synced: 2 MiB. A merge's gigabyte synced at once would hold up the journal's syncs.
+const SYNC_BLOCKS: u64 = 512;
 /// Blocks kept in clear, in two halves: 2 x 2048 x 4 KiB = 16 MiB.
 const CACHED_HALF: usize = 2048;
 

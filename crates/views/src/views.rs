@@ -27,8 +27,8 @@ use crate::registers::{Registers, Thing};
 use crate::tail::{Tail, TailBatch};
 use crate::words::{self, KindWords, Words};
 
-/// Commits waiting for the thread, at most.
-const QUEUE_MAX: usize = 64;
+/// Commits waiting for the thread, at most: of about 1,000 records at full speed, 1 MiB each.
+const QUEUE_MAX: usize = 24;
 
 /// What the views need of one record.
 #[derive(Debug, Clone)]

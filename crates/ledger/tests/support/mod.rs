@@ -227,7 +227,7 @@ pub fn mac() -> KeyedHash {
     KeyedHash::new(&[9; 32])
 }
 
-pub fn options(disk: &Arc<SimDisk>, folder: &Path) -> Options {
+pub fn options<D: Disk + 'static>(disk: &Arc<D>, folder: &Path) -> Options {
     Options {
         journal: Arc::clone(disk) as Arc<dyn Disk>,
         derived: folder.to_owned(),
@@ -242,11 +242,11 @@ pub fn options(disk: &Arc<SimDisk>, folder: &Path) -> Options {
     }
 }
 
-pub fn open(disk: &Arc<SimDisk>, folder: &Path) -> Result<Ledger, Error> {
+pub fn open<D: Disk + 'static>(disk: &Arc<D>, folder: &Path) -> Result<Ledger, Error> {
     Ledger::open(options(disk, folder))
 }
 
-pub fn create(disk: &Arc<SimDisk>) {
+pub fn create<D: Disk + 'static>(disk: &Arc<D>) {
     Ledger::create(Arc::clone(disk) as Arc<dyn Disk>, &signer(1)).expect("a new trail");
 }
 
