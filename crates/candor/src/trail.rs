@@ -239,7 +239,8 @@ impl Trail {
         let catalogue = Arc::new(catalogue(&paths.data, &config)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
-        std::fs::create_dir_all(paths.derived())?;
+        make_private(&paths.derived())?;
+        make_private(&paths.views())?;
         let ledger = Ledger::open(Options {
             journal: disk,
             derived: paths.derived(),

@@ -122,6 +122,21 @@ fn the_whole_tour() {
 }
 
 /// Every file that Candor writes is listed in `docs/formats/places.md`.
+/// What a rebuild makes anew is as private as it was.
+#[test]
+fn a_rebuild_leaves_every_folder_to_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let trail = folder.path().join("trail");
+    let data = trail.to_str().expect("UTF-8");
+    good(&["init", "--data", data]);
+    good(&["rebuild", "--data", data]);
+    for name in ["journal", "keys", "ledger", "views"] {
+        let mode = std::fs::metadata(trail.join(name)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{name}");
+    }
+}
+
 #[test]
 fn every_file_is_listed() {
     let folder = folder();

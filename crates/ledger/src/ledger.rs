@@ -594,14 +594,13 @@ fn fill_tree(tree: &TreeStore, reader: &Reader, size: u64) -> Result<(), Error> 
     Ok(())
 }
 
-/// The derived files' folder is made here, so that a rebuild can start from nothing.
+/// Takes the derived files away; who opens the ledger next makes their folder and them again.
 ///
 /// # Errors
 /// The disk refuses.
 pub fn reset_derived(folder: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", "derived files")(error)),
-        _ => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", "derived files")(error)),
+        _ => Ok(()),
     }
-    std::fs::create_dir_all(folder).map_err(io("create", "derived files"))
 }
