@@ -150,19 +150,21 @@ impl Reader {
         Ok(frame)
     }
 
+    /// A frame's header, from its first bytes where they are enough.
+    fn header(&self, location: Location) -> Result<Result<Header, Broken>, Error> {
+        let head = self.read(location, location.offset, HEAD_BYTES.min(location.length as usize))?;
+        Ok(match Header::parse(&head) {
+            Err(Broken::Short) => Header::parse(&self.read(location, location.offset, location.length as usize)?),
+            other => other,
+        })
+    }
+
     fn load(&self, location: Location) -> Result<CachedFrame, Error> {
         let broken = |why: Broken| Error::Corrupt {
             what: format!("segment {} at byte {}", location.segment, location.offset),
             why: why.to_string(),
         };
-        let mut head = self.read(location, location.offset, HEAD_BYTES.min(location.length as usize))?;
-        let header = match Header::parse(&head) {
-            Err(Broken::Short) => {
-                head = self.read(location, location.offset, location.length as usize)?;
-                Header::parse(&head).map_err(broken)?
-            }
-            other => other.map_err(broken)?,
-        };
+        let header = self.header(location)?.map_err(broken)?;
         let mut sections = Vec::with_capacity(header.sections.len());
         let mut at = location.offset + header.length as u64 + 4;
         for _ in &header.sections {
@@ -296,12 +298,7 @@ impl Reader {
     /// The tag that an entry carries, zeros if it has none; read from its record alone.
     pub(crate) fn tag(&self, index: u64) -> Result<[u8; 16], Error> {
         let location = self.locate(index)?;
-        let head = self.read(location, location.offset, HEAD_BYTES.min(location.length as usize))?;
-        let header = match Header::parse(&head) {
-            Err(Broken::Short) => Header::parse(&self.read(location, location.offset, location.length as usize)?),
-            other => other,
-        };
-        let header = header.map_err(|why| corrupt(index, why))?;
+        let header = self.header(location)?.map_err(|why| corrupt(index, why))?;
         let row = self.read(location, location.offset + header.length as u64 + 4, 5)?;
         let payload = location.offset + header.length as u64 + 9;
         let end = payload + u64::from(u32::from_be_bytes([row[1], row[2], row[3], row[4]]));
