@@ -259,10 +259,8 @@ impl Intake {
     pub fn land(&self, worker: &mut Worker, source: &str, sent: Sent) -> Result<Vec<LineAnswer>> {
         let Sent { mut answers, links, receiver } = sent;
         let mut accepted = Vec::with_capacity(links.lines.len());
-        let mut waiting = self.outcomes(source, links, &receiver, &mut accepted)?;
-        while !waiting.is_empty() {
-            waiting = self.submit_some(worker, source, waiting, &mut accepted)?;
-        }
+        let again = self.outcomes(source, links, &receiver, &mut accepted)?;
+        accepted.extend(self.submit(worker, source, again)?);
         answers.extend(accepted.into_iter().map(|(line, accepted)| (line, Ok(accepted))));
         Ok(answers)
     }
@@ -373,24 +371,14 @@ impl Intake {
         let mut accepted = Vec::with_capacity(minimals.len());
         let mut waiting = minimals;
         while !waiting.is_empty() {
-            waiting = self.submit_some(worker, source, waiting, &mut accepted)?;
+            let Sealing { items, links, needs } = self.seal_all(worker, source, waiting)?;
+            let receiver = self.shared.submitter.submit(Batch { items, needs: needs.0 })?;
+            waiting = self.outcomes(source, links, &receiver, &mut accepted)?;
         }
         Ok(accepted)
     }
 
-    /// Seals and commits records; gives back those to be sealed again, since their subject was erased meanwhile.
-    fn submit_some(
-        &self,
-        worker: &mut Worker,
-        source: &str,
-        minimals: Vec<Waiting>,
-        accepted: &mut Vec<(u64, Accepted)>,
-    ) -> Result<Vec<Waiting>> {
-        let Sealing { items, links, needs } = self.seal_all(worker, source, minimals)?;
-        let receiver = self.shared.submitter.submit(Batch { items, needs: needs.0 })?;
-        self.outcomes(source, links, &receiver, accepted)
-    }
-
+    /// Waits for the writer; gives back the records to be sealed again, since their subject was erased meanwhile.
     fn outcomes(
         &self,
         source: &str,

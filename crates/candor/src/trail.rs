@@ -181,7 +181,7 @@ impl Trail {
         let config = Config::read(data)?;
         let mut random = RandomPool::default();
         let configured = configured_master_key(&paths, &config)?;
-        for folder in [paths.keys(), paths.journal(), paths.derived(), paths.views()] {
+        for folder in [paths.keys(), paths.journal()] {
             make_private(&folder)?;
         }
         let master = match configured {

@@ -158,7 +158,7 @@ impl Pages {
             .mode(0o600)
             .open(root_path(folder))
             .map_err(io("create", "key store root"))?;
-        let mut pages = Pages::assemble(folder, root_file, master, root_key)?;
+        let mut pages = Pages::assemble(folder, open_database(folder)?, root_file, master, root_key)?;
         pages.write_root(&[pages.root_key.clone()])?;
         pages.write_root(&[pages.root_key.clone()])?;
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync", "key store folder"))?;
@@ -173,12 +173,12 @@ impl Pages {
             .open(root_path(folder))
             .map_err(io("open", "key store root"))?;
         let Root { sequence: root_sequence, keys: candidates, alone } = read_root(&root_file, &master)?;
-        let blob: Vec<u8> = open_database(folder)?
-            .query_row("SELECT blob FROM page WHERE id = 0", [], |row| row.get(0))
-            .map_err(database("read"))?;
+        let reading = open_database(folder)?;
+        let blob: Vec<u8> =
+            reading.query_row("SELECT blob FROM page WHERE id = 0", [], |row| row.get(0)).map_err(database("read"))?;
         for root_key in &candidates {
             let Ok(meta) = open_page(root_key, META_ROW, &blob) else { continue };
-            let mut pages = Pages::assemble(folder, root_file, master, root_key.clone())?;
+            let mut pages = Pages::assemble(folder, reading, root_file, master, root_key.clone())?;
             pages.root_sequence = root_sequence;
             let rest = pages.read_tree_keys(&meta)?;
             // A crash while something was destroyed leaves two candidates, or an old root key in the other slot: settle
@@ -193,11 +193,17 @@ impl Pages {
         Err(Error::Corrupt { what: "key store", why: "its root key does not open its first page" })
     }
 
-    fn assemble(folder: &Path, root_file: std::fs::File, master: MasterKey, root_key: Key) -> Result<Pages, Error> {
+    fn assemble(
+        folder: &Path,
+        reading: rusqlite::Connection,
+        root_file: std::fs::File,
+        master: MasterKey,
+        root_key: Key,
+    ) -> Result<Pages, Error> {
         let database = Database { connection: open_database(folder)?, written: 0 };
         Ok(Pages {
             database: Arc::new(Mutex::new(database)),
-            reading: open_database(folder)?,
+            reading,
             gathered: 0,
             durable: Arc::default(),
             dirty: HashSet::new(),
