@@ -36,6 +36,9 @@ pub struct Bench {
     /// Print lines of the workload instead of measuring.
     #[arg(long, value_name = "COUNT")]
     generate: Option<u64>,
+    /// Measure the reading of a relay's log instead: this many lines, then a million open messages.
+    #[arg(long, value_name = "LINES")]
+    log_lines: Option<u64>,
     /// Train a compression dictionary on the workload and write it to this file, instead of measuring.
     #[arg(long, value_name = "FILE", hide = true)]
     dictionary: Option<PathBuf>,
@@ -55,6 +58,12 @@ impl Bench {
     pub fn run(self) -> Result<ExitCode> {
         if let Some(count) = self.generate {
             self.write_lines(count, std::io::stdout().lock())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(lines) = self.log_lines {
+            let figures = crate::bench_log::measure(lines, 1_000_000);
+            let probe = json!({"sha256_of_330_bytes_us": sha_probe()});
+            println!("{}", serde_json::to_string_pretty(&json!({"probes": probe, "log": figures}))?);
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(file) = &self.dictionary {
@@ -124,6 +133,7 @@ impl Bench {
                 stop: &AtomicBool::new(false),
                 shown: Shown::Nothing,
                 batch_lines: crate::ingest::BATCH_LINES,
+                derived_ids: false,
             };
             let summary = crate::ingest::ingest(&trail.intake, &input, file)?;
             // The clock stops when the last record is found and stands in its register.
@@ -323,9 +333,7 @@ fn probes(folder: &Path) -> Result<serde_json::Value> {
         file.sync_data()?;
         syncs.push(one.elapsed().as_secs_f64() * 1000.0);
     }
-    let hash = each_microsecond(|| {
-        std::hint::black_box(proof::hash::sha256(std::hint::black_box(&[7; 330])));
-    });
+    let hash = sha_probe();
     let key = seal::crypto::Key::from_bytes([7; 32]);
     let mut buffer = Vec::with_capacity(1024);
     let box_us = each_microsecond(|| {
@@ -356,7 +364,15 @@ fn quantiles(mut values: Vec<f64>) -> serde_json::Value {
     json!({"p50": at(0.5), "p99": at(0.99), "max": at(1.0), "count": values.len()})
 }
 
-fn resident_mib() -> f64 {
+/// Microseconds of SHA-256 over 330 bytes.
+fn sha_probe() -> f64 {
+    each_microsecond(|| {
+        std::hint::black_box(proof::hash::sha256(std::hint::black_box(&[7; 330])));
+    })
+}
+
+/// Memory of this process.
+pub fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0

@@ -29,6 +29,32 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "\"count\"",
         "How document 2's kinds keep recipients of this source: \"count\", \"hash\" or \"full_address\".",
     ),
+    ("sources.NAME.environment", "the top one", "The environment that records made of this source's log name."),
+    (
+        "sources.NAME.component",
+        "\"smtp-relay\"",
+        "The source_component that records made of this source's log name, a token.",
+    ),
+    (
+        "sources.NAME.zone",
+        "\"+00:00\"",
+        "Offset from UTC of log stamps that have none, such as \"+02:00\". A zone with summer time is better left to a log whose stamps carry their offset.",
+    ),
+    (
+        "sources.NAME.hops",
+        "none",
+        "Names or addresses of relays that are hops inside your own mail system, such as a content filter: what they take is not yet sent. Loopback addresses and hosts whose log is read always are.",
+    ),
+    (
+        "sources.NAME.clients",
+        "none",
+        "Names or addresses of clients whose mail is yours: a refusal of it is a failed notification. Loopback addresses and whoever signs in always are.",
+    ),
+    (
+        "sources.NAME.open_messages_max",
+        "1000000",
+        "Messages of a relay's log that are held open at once; about 170 bytes of memory each. What has to be given up is recorded as a gap.",
+    ),
 ];
 
 /// See the module.
@@ -49,6 +75,30 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
     pub recipients: Recipients,
+    pub environment: Option<String>,
+    pub component: Option<String>,
+    pub zone: Option<String>,
+    pub hops: Vec<String>,
+    pub clients: Vec<String>,
+    pub open_messages_max: Option<usize>,
+}
+
+impl Source {
+    /// Minutes east of UTC of stamps without a zone.
+    pub fn zone_east_minutes(&self) -> Option<i32> {
+        let Some(zone) = &self.zone else { return Some(0) };
+        let (sign, rest) = match zone.split_at_checked(1)? {
+            ("+", rest) => (1, rest),
+            ("-", rest) => (-1, rest),
+            _ => return None,
+        };
+        let (hours, minutes) = rest.split_once(':')?;
+        let number = |text: &str, limit: i32| {
+            let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|number: &i32| digits && *number <= limit)
+        };
+        Some(sign * (60 * number(hours, 14)? + number(minutes, 59)?))
+    }
 }
 
 /// How recipients are kept.
@@ -110,10 +160,26 @@ impl Config {
         if !(1..=64).contains(&self.workers) {
             bail!("check configuration: workers is {}, it must be 1 to 64", self.workers);
         }
-        match self.sources.keys().find(|name| !token(name)) {
-            Some(_) => bail!("check configuration: a source's name must be 1 to 64 letters, digits or _.:/+-"),
-            None => Ok(()),
+        for (name, source) in &self.sources {
+            if !token(name) || name.contains('/') || name.starts_with('.') {
+                bail!(
+                    "check configuration: a source's name must be 1 to 64 letters, digits or _.:+-, the first no dot"
+                );
+            }
+            let words = [&source.environment, &source.component];
+            if words.into_iter().flatten().any(|word| !token(word)) {
+                bail!(
+                    "check configuration: sources.{name}: environment and component must be 1 to 64 letters, digits or _.:/+-"
+                );
+            }
+            if source.zone_east_minutes().is_none() {
+                bail!("check configuration: sources.{name}.zone must be an offset such as +02:00, at most 14:59");
+            }
+            if source.open_messages_max.is_some_and(|max| !(1..=100_000_000).contains(&max)) {
+                bail!("check configuration: sources.{name}.open_messages_max must be 1 to 100000000");
+            }
         }
+        Ok(())
     }
 
     /// The file that `init` writes: every key, commented out.

@@ -64,8 +64,9 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     }
     // 3. The views.
     views.forget_noted()?;
+    crate::postfix::forget_erased(trail)?;
     // 4. The certificate.
-    let places = ["keys", "identifiers", "index", "owners"].map(str::to_owned).to_vec();
+    let places = ["keys", "identifiers", "index", "owners", "sources"].map(str::to_owned).to_vec();
     let completed = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
     let fields =
         json!({"erasure_id": erasure_id, "places": places, "completed": completed, "beyond_recovery_after": completed});

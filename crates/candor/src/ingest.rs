@@ -12,6 +12,7 @@ use reads::guard::OwnRecord;
 use record::minimal::RECORD_BYTES_MAX;
 
 use crate::intake::{Accepted, Intake, LineAnswer, Prepared, Refused, Sent, Why, Worker, refusal_record};
+use crate::postfix::{LogSummary, PostfixLog};
 use crate::progress::Progress;
 
 /// Lines in a batch.
@@ -46,6 +47,9 @@ pub struct Summary {
     pub first_index: Option<u64>,
     pub last_index: Option<u64>,
     pub interrupted: bool,
+    /// Where the input is a log.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSummary>,
 }
 
 /// Batches that the writer has and that were not answered yet, at most.
@@ -66,45 +70,96 @@ pub struct Input<'a> {
     pub shown: Shown,
     /// Lines in a batch.
     pub batch_lines: u16,
+    /// Whether the records' ids are made of what they say: the same id is then the same record, without a look.
+    pub derived_ids: bool,
 }
 
 /// Lines with their numbers.
 type Lines = Vec<(u64, Vec<u8>)>;
+
+/// One batch.
+#[derive(Default)]
+pub struct Work {
+    /// The source's records.
+    pub lines: Lines,
+    /// Candor's own, written after them.
+    pub own: Vec<OwnRecord>,
+    /// Done when everything up to here is durable.
+    pub after: Option<After>,
+}
+
+/// See [`Work::after`].
+type After = Box<dyn FnOnce() -> Result<()> + Send>;
+
+/// A batch on its way: what is left of it beside its lines, and what became of those.
+struct Going<T> {
+    own: Vec<OwnRecord>,
+    after: Option<After>,
+    result: Result<T>,
+}
+
 /// Something with the place of its batch in the input.
 type Placed<T> = (u64, T);
 
-/// Reads lines until the end or an interrupt; what was read before it is committed, in the order of the input.
+/// Reads records, one a line, until the end or an interrupt.
+pub fn ingest(intake: &Intake, input: &Input<'_>, lines: BufReader<impl Read + Send>) -> Result<Summary> {
+    run(intake, input, |batches| Ok((feed(lines, batches, input.stop)?, None)))
+}
+
+/// Reads a relay's log until its end or an interrupt.
+pub fn ingest_log(intake: &Intake, input: &Input<'_>, log: PostfixLog) -> Result<Summary> {
+    run(intake, input, |batches| {
+        let (interrupted, summary) = log.feed(batches, input.stop)?;
+        Ok((interrupted, Some(summary)))
+    })
+}
+
+/// Takes in what `feed` sends until it returns (whether it was interrupted, and its counts); what was sent before is
+/// committed, in the order in which it was sent.
 ///
 /// Four stages: one thread reads, the workers prepare batches, one thread puts them in order again and hands them to
 /// the writer, this one takes the answers.
-pub fn ingest(intake: &Intake, input: &Input<'_>, lines: BufReader<impl Read + Send>) -> Result<Summary> {
+fn run<F>(intake: &Intake, input: &Input<'_>, feed: F) -> Result<Summary>
+where
+    F: FnOnce(Batches) -> Result<(bool, Option<LogSummary>)> + Send,
+{
     let source = input.source;
     intake.recipients(source)?;
-    let (batches, queue) = sync_channel::<Placed<Lines>>(2 * input.workers);
+    let (batches, queue) = sync_channel::<Placed<Work>>(2 * input.workers);
     let queue = Arc::new(Mutex::new(queue));
-    let (prepared, unordered) = sync_channel::<Placed<Result<Prepared>>>(input.workers);
-    let (sent, answers) = sync_channel::<Result<Sent>>(IN_FLIGHT_MAX);
+    let (prepared, unordered) = sync_channel::<Placed<Going<Prepared>>>(input.workers);
+    let (sent, answers) = sync_channel::<Going<Sent>>(IN_FLIGHT_MAX);
     // Taken for each batch that is read, given back when it is sent: what waits behind a slow batch is bounded.
     let (take, give_back) = sync_channel::<()>(READ_AHEAD * input.workers);
     let mut summary = Summary::default();
     std::thread::scope(|scope| -> Result<()> {
         for _ in 0..input.workers {
             let (queue, prepared, intake) = (Arc::clone(&queue), prepared.clone(), intake.clone());
-            scope.spawn(move || work(&intake, source, &queue, &prepared));
+            let derived_ids = input.derived_ids;
+            scope.spawn(move || work(&intake, (source, derived_ids), &queue, &prepared));
         }
         // The workers hold these now: when the last of them ends, the stages around them end too.
         drop((prepared, queue));
-        let batches = Batches { sender: batches, permits: take, place: 0 };
-        let reading = scope.spawn(move || feed(lines, batches, input.stop, usize::from(input.batch_lines)));
+        let ended = Arc::new(AtomicBool::new(false));
+        let lines_max = usize::from(input.batch_lines);
+        let batches = Batches { sender: batches, permits: take, place: 0, lines_max, ended: Arc::clone(&ended) };
+        let reading = scope.spawn(move || feed(batches));
         scope.spawn(|| send_in_order(intake, unordered, give_back, sent));
         let mut progress = Progress::new("ingesting", None);
         let mut worker = Worker::default();
         let mut failed = None;
         // After a failure too: what was sent is answered, and what an answer brings with it (links) is recorded.
-        for sent in answers {
-            match sent.and_then(|sent| intake.land(&mut worker, source, sent)) {
+        for Going { own, after, result } in answers {
+            match result.and_then(|sent| intake.land(&mut worker, source, sent)) {
                 Ok(lines) => lines.into_iter().for_each(|answer| count(&mut summary, answer, input.shown)),
                 Err(error) => failed = failed.or(Some(error)),
+            }
+            // What is done after a batch rests on all before it.
+            if failed.is_none() {
+                failed = finish(intake, own, after).err();
+            }
+            if failed.is_some() {
+                ended.store(true, Ordering::Release);
             }
             progress.set(summary.lines);
         }
@@ -112,7 +167,7 @@ pub fn ingest(intake: &Intake, input: &Input<'_>, lines: BufReader<impl Read + S
         let read = reading.join().map_err(|_| anyhow!("the reading thread failed"))?;
         match failed {
             Some(error) => Err(error),
-            None => read.map(|interrupted| summary.interrupted = interrupted),
+            None => read.map(|(interrupted, log)| (summary.interrupted, summary.log) = (interrupted, log)),
         }
     })?;
     if summary.refused > 0 {
@@ -125,26 +180,36 @@ pub fn ingest(intake: &Intake, input: &Input<'_>, lines: BufReader<impl Read + S
     Ok(summary)
 }
 
+/// Records of Candor's own after the source's, and what waits for both.
+fn finish(intake: &Intake, own: Vec<OwnRecord>, after: Option<After>) -> Result<()> {
+    if !own.is_empty() {
+        intake.own(own).map_err(|why| anyhow!("{why}"))?;
+    }
+    after.map_or(Ok(()), |after| after())
+}
+
 fn work(
     intake: &Intake,
-    source: &str,
-    queue: &Mutex<Receiver<Placed<Lines>>>,
-    prepared: &SyncSender<Placed<Result<Prepared>>>,
+    sender: (&str, bool),
+    queue: &Mutex<Receiver<Placed<Work>>>,
+    prepared: &SyncSender<Placed<Going<Prepared>>>,
 ) {
+    let (source, derived_ids) = sender;
     // The writer and whoever waits for an answer come first.
     step_back(LAST / 2);
     let mut worker = Worker::default();
+    worker.derived_ids = derived_ids;
     loop {
         let batch = match queue.lock() {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok((place, batch)) = batch else { return };
-        let lines: Vec<(u64, &[u8])> = batch.iter().map(|(line, bytes)| (*line, bytes.as_slice())).collect();
+        let Ok((place, Work { lines, own, after })) = batch else { return };
+        let lines: Vec<(u64, &[u8])> = lines.iter().map(|(line, bytes)| (*line, bytes.as_slice())).collect();
         let result = intake.prepare(&mut worker, source, &lines);
         intake.nudge_keys();
         let failed = result.is_err();
-        if prepared.send((place, result)).is_err() || failed {
+        if prepared.send((place, Going { own, after, result })).is_err() || failed {
             return;
         }
     }
@@ -153,20 +218,20 @@ fn work(
 /// Hands batches to the writer in the order of the input.
 fn send_in_order(
     intake: &Intake,
-    unordered: Receiver<Placed<Result<Prepared>>>,
+    unordered: Receiver<Placed<Going<Prepared>>>,
     permits: Receiver<()>,
-    sent: SyncSender<Result<Sent>>,
+    sent: SyncSender<Going<Sent>>,
 ) {
     let mut held = BTreeMap::new();
     let mut next = 0;
-    for (place, result) in unordered {
-        held.insert(place, result);
-        while let Some(result) = held.remove(&next) {
+    for (place, going) in unordered {
+        held.insert(place, going);
+        while let Some(Going { own, after, result }) = held.remove(&next) {
             next += 1;
             let _ = permits.recv();
             let result = result.and_then(|prepared| intake.send(prepared));
             let failed = result.is_err();
-            if sent.send(result).is_err() || failed {
+            if sent.send(Going { own, after, result }).is_err() || failed {
                 return;
             }
         }
@@ -174,25 +239,35 @@ fn send_in_order(
 }
 
 /// Where read batches go.
-struct Batches {
-    sender: SyncSender<Placed<Lines>>,
+pub struct Batches {
+    sender: SyncSender<Placed<Work>>,
     permits: SyncSender<()>,
     place: u64,
+    /// Lines in a batch; a line's records may make it a little longer.
+    pub lines_max: usize,
+    ended: Arc<AtomicBool>,
 }
 
 impl Batches {
     /// Waits for its turn; whether anybody still takes it.
-    fn send(&mut self, lines: Lines) -> bool {
-        let sent = self.permits.send(()).is_ok() && self.sender.send((self.place, lines)).is_ok();
+    pub fn send(&mut self, work: Work) -> bool {
+        let sent = self.is_open() && self.permits.send(()).is_ok() && self.sender.send((self.place, work)).is_ok();
         self.place += 1;
         sent
+    }
+
+    /// Whether what is sent is still taken.
+    pub fn is_open(&self) -> bool {
+        !self.ended.load(Ordering::Acquire)
     }
 }
 
 /// Splits the input into lines and batches. A line over the limit is cut one byte above it, so that memory stays
 /// bounded and the line is refused for its length.
-fn feed(mut input: BufReader<impl Read>, mut batches: Batches, stop: &AtomicBool, batch_lines: usize) -> Result<bool> {
-    let mut batch = Lines::with_capacity(batch_lines);
+fn feed(mut input: BufReader<impl Read>, mut batches: Batches, stop: &AtomicBool) -> Result<bool> {
+    let lines_max = batches.lines_max;
+    let mut batch = Lines::with_capacity(lines_max);
+    let work = |lines| Work { lines, ..Work::default() };
     let mut number = 0;
     loop {
         if stop.load(Ordering::Relaxed) {
@@ -216,13 +291,13 @@ fn feed(mut input: BufReader<impl Read>, mut batches: Batches, stop: &AtomicBool
             batch.push((number, line));
         }
         // A pipe that has no whole line more for now must not keep what it gave waiting for a full batch.
-        let full = batch.len() == batch_lines || memchr::memchr(b'\n', input.buffer()).is_none();
-        if full && !batch.is_empty() && !batches.send(std::mem::take(&mut batch)) {
+        let full = batch.len() == lines_max || memchr::memchr(b'\n', input.buffer()).is_none();
+        if full && !batch.is_empty() && !batches.send(work(std::mem::take(&mut batch))) {
             return Ok(false);
         }
     }
     if !batch.is_empty() {
-        batches.send(batch);
+        batches.send(work(batch));
     }
     Ok(stop.load(Ordering::Relaxed))
 }

@@ -42,6 +42,8 @@ const REPEAT_WINDOW_MS: u64 = 30 * 86_400_000;
 pub struct Companion {
     pub minimal: Minimal,
     pub document: Document,
+    /// Whether its id is made of what it says.
+    pub derived_id: bool,
 }
 
 /// What became of one line.
@@ -114,6 +116,8 @@ pub struct Intake {
 pub struct Worker {
     lines: LineReader,
     random: RandomPool,
+    /// Whether the ids of its records are made of what they say.
+    pub derived_ids: bool,
 }
 
 /// A batch of lines, sealed and ready for the writer.
@@ -500,7 +504,13 @@ impl Intake {
         let sealed = seal(&keys, id, &facts, &personal)?;
         let kind = Arc::clone(&self.shared.kind_names[usize::from(minimal.kind.0)]);
         let class = minimal.class.class().name;
-        Ok(Item { sealed, kind, class, generation, companion: Companion { minimal, document } })
+        Ok(Item {
+            sealed,
+            kind,
+            class,
+            generation,
+            companion: Companion { minimal, document, derived_id: worker.derived_ids },
+        })
     }
 
     /// A repeat must say the same: the stored bodies are opened and compared.
@@ -509,7 +519,7 @@ impl Intake {
         let age_ms = self.shared.clock.now().0.saturating_sub(stored.entry()?.at.0);
         let late = age_ms > REPEAT_WINDOW_MS;
         // Without a client id the id is the hash of the content: equal by construction.
-        if companion.minimal.event_id().is_none() {
+        if companion.derived_id || companion.minimal.event_id().is_none() {
             return Ok(Accepted::Repeated { index, compared: true, late });
         }
         let Some(same) = self.same(&stored, &companion.minimal)? else {

@@ -1,12 +1,15 @@
 //! The candor binary: configuration, commands, wiring.
 
 mod bench;
+mod bench_log;
 mod commands;
 mod config;
 mod erase;
+mod follow;
 mod generate;
 mod ingest;
 mod intake;
+mod postfix;
 mod progress;
 mod space;
 mod trail;

@@ -43,6 +43,9 @@ impl Paths {
     pub fn views(&self) -> PathBuf {
         self.data.join("views")
     }
+    pub fn sources(&self) -> PathBuf {
+        self.data.join("sources")
+    }
     pub fn high_water(&self) -> PathBuf {
         self.keys().join("highwater")
     }
@@ -241,6 +244,7 @@ impl Trail {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
         make_private(&paths.derived())?;
         make_private(&paths.views())?;
+        make_private(&paths.sources())?;
         let ledger = Ledger::open(Options {
             journal: disk,
             derived: paths.derived(),

@@ -62,7 +62,22 @@ fn no_corpus_file_panics() {
         }
     });
     count += each("segment", |data| drop(ledger::segment::SegmentHeader::parse(data)));
+    let options = || sources::postfix::correlate::Options { messages_max: 8, ..Default::default() };
+    count += each("postfix_log", |data| {
+        let mut correlator = sources::postfix::correlate::Correlator::new(options());
+        let now = proof::time::UnixMillis(1_772_323_200_000);
+        for line in data.split(|byte| *byte == b'\n') {
+            correlator.line(line, now, &mut |_| {});
+        }
+    });
+    count += each("correlator_state", |data| {
+        if let Ok(correlator) = sources::postfix::correlate::Correlator::read(options(), &mut &data[..]) {
+            let mut out = Vec::new();
+            correlator.write(&mut out).expect("a Vec takes all");
+            assert_eq!(out.len(), data.len());
+        }
+    });
     println!("{count} corpus files replayed");
     let targets = support::files(&support::root().join("fuzz/fuzz_targets")).len();
-    assert_eq!(targets, 15, "a fuzz target that is not replayed here");
+    assert_eq!(targets, 17, "a fuzz target that is not replayed here");
 }

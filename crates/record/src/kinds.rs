@@ -6,7 +6,11 @@ use crate::error::{Refusal, SchemaError};
 use crate::schema::{Authority, Kind};
 
 macro_rules! shipped {
-    ($($name:literal),* $(,)?) => { &[$(include_str!(concat!("../kinds/", $name, ".1.json"))),*] };
+    ($($name:literal $($version:literal)?),* $(,)?) => {
+        &[$(include_str!(concat!("../kinds/", $name, shipped!(@ $($version)?), ".json"))),*]
+    };
+    (@) => { ".1" };
+    (@ $version:literal) => { concat!(".", $version) };
 }
 
 /// The schemas in the binary. A schema never changes once published: a change is a new version beside it.
@@ -63,6 +67,13 @@ const SHIPPED: &[&str] = shipped![
     "SUBJECT_SEEN",
     "INPUT_REFUSED",
     "INPUT_CONFLICT",
+    "INGEST_GAP",
+    // Attempt, next queue and marks of what is read from a relay's log.
+    "NOTIF_ROUTED" 2,
+    "EMAIL_SEND_ATTEMPT" 2,
+    "EMAIL_SENT" 2,
+    "EMAIL_DELIVERY_STATUS" 2,
+    "NOTIF_FAILED" 2,
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -520,6 +520,14 @@ impl KeyStore {
         Ok(false)
     }
 
+    /// Whether an identifier was an erased person's, and what is late about them is still to be dropped.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn is_erased(&mut self, identifier: &IdentifierTag, today: u32) -> Result<bool, Error> {
+        self.is_tombstoned(std::slice::from_ref(identifier), today)
+    }
+
     /// Destroys the keys and identifiers of these subjects and leaves tombstones; durable when it returns. Doing it
     /// again does nothing.
     ///

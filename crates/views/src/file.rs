@@ -70,13 +70,14 @@ fn insert(halves: &mut [HashMap<(u64, u64), Arc<Vec<u8>>>; 2], key: (u64, u64), 
 
 /// What files of a folder share.
 #[derive(Clone)]
-pub(crate) struct Vault {
+pub struct Vault {
     key: KeyedHash,
     cache: Arc<BlockCache>,
 }
 
 impl Vault {
-    pub(crate) fn new(view_key: &Key) -> Vault {
+    /// Files under keys that are derived from `view_key`.
+    pub fn new(view_key: &Key) -> Vault {
         Vault { key: KeyedHash::new(view_key.expose()), cache: Arc::default() }
     }
 
@@ -94,7 +95,11 @@ impl Vault {
         Key::from_bytes(self.key.digest(&[b"candor/v1/view-file\n", salt]))
     }
 
-    pub(crate) fn open(&self, path: &Path) -> io::Result<EncryptedFile> {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// It can't be read, or is no such file.
+    pub fn open(&self, path: &Path) -> io::Result<EncryptedFile> {
         let file = File::open(path)?;
         let mut header = [0; HEADER_BYTES as usize];
         file.read_exact_at(&mut header, 0).map_err(|_| corrupt())?;
@@ -115,7 +120,11 @@ impl Vault {
         })
     }
 
-    pub(crate) fn create(&self, path: &Path) -> io::Result<EncryptedWriter> {
+    /// Makes a file, which MUST NOT be there.
+    ///
+    /// # Errors
+    /// It is there, or can't be written.
+    pub fn create(&self, path: &Path) -> io::Result<EncryptedWriter> {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let salt = RandomPool::default().take::<16>();
         let mut header = Vec::with_capacity(HEADER_BYTES as usize);
@@ -152,7 +161,7 @@ impl Vault {
 }
 
 /// An encrypted file open for reading.
-pub(crate) struct EncryptedFile {
+pub struct EncryptedFile {
     file: File,
     key: Key,
     id: u64,
@@ -180,6 +189,11 @@ impl EncryptedFile {
         Ok(out)
     }
 
+    /// The file from its start to its end.
+    pub fn stream(&self) -> Stream<'_> {
+        Stream { file: self, at: 0 }
+    }
+
     fn block(&self, block: u64) -> io::Result<Arc<Vec<u8>>> {
         let key = (self.id, block);
         if let Some(clear) = self.cache.get(key) {
@@ -198,8 +212,25 @@ impl EncryptedFile {
     }
 }
 
+/// Reads a file block by block.
+pub struct Stream<'f> {
+    file: &'f EncryptedFile,
+    at: u64,
+}
+
+impl io::Read for Stream<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = out.len().min(BLOCK).min((self.file.length - self.at) as usize);
+        if count > 0 {
+            out[..count].copy_from_slice(&self.file.read(self.at, count)?);
+            self.at += count as u64;
+        }
+        Ok(count)
+    }
+}
+
 /// An encrypted file being written.
-pub(crate) struct EncryptedWriter {
+pub struct EncryptedWriter {
     file: File,
     key: Key,
     block: u64,
@@ -218,7 +249,11 @@ impl EncryptedWriter {
         Ok(())
     }
 
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    /// Writes the last block and syncs; without it the file does not open.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn finish(&mut self) -> io::Result<()> {
         self.put_block(true)?;
         self.file.sync_data()
     }

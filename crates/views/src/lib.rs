@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
-mod file;
+pub mod file;
 mod folder;
 pub mod index;
 pub mod inspect;

@@ -430,6 +430,12 @@ impl Verify {
             println!("{value}");
         } else if let Some(finding) = &report.finding {
             println!("does not hold: {finding}");
+            // A kill in the middle of a write leaves the same end as a cut; only a start may judge and mend it.
+            if finding.to_string().ends_with(&ledger::frame::Broken::Short.to_string()) {
+                println!(
+                    "note: a writer that was killed can leave such an end: if one was, start candor once on this trail (it says what it leaves out, or refuses) and verify again"
+                );
+            }
         } else {
             println!(
                 "holds: {} entries in {} frames, {} bytes hashed again in {:.2} s",

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use ledger::guard::HighWater;
 
 use super::{Data, Output};
 use crate::ingest::{Input, Shown};
+use crate::postfix::PostfixLog;
 use crate::trail::{OpenMode, Trail};
 
 /// `candor init`
@@ -75,6 +76,8 @@ impl Init {
 enum Format {
     /// One JSON record a line.
     Jsonl,
+    /// The log of a Postfix relay, in any framing: what became of each message is made a record.
+    Postfix,
 }
 
 /// `candor ingest`
@@ -97,7 +100,10 @@ pub struct Ingest {
     /// Lines in a batch, committed and answered together; fewer are answered sooner and cost more.
     #[arg(long, default_value_t = crate::ingest::BATCH_LINES, value_parser = clap::value_parser!(u16).range(1..=2048))]
     batch_lines: u16,
-    /// File to read, or - for standard input.
+    /// Go on reading as the log grows, over rotation by renaming or copying, until interrupted. Only for logs.
+    #[arg(long)]
+    follow: bool,
+    /// File to read, or - for standard input. Of a log the place where reading ended is remembered, by source.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -106,7 +112,9 @@ pub struct Ingest {
 
 impl Ingest {
     pub fn run(self) -> Result<ExitCode> {
-        let Format::Jsonl = self.format;
+        if self.follow && (self.format == Format::Jsonl || self.file.as_os_str() == "-") {
+            bail!("ingest: --follow is for a log file: give --format postfix and its path");
+        }
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch for an interrupt")?;
@@ -116,29 +124,45 @@ impl Ingest {
         } else {
             Trail::open(&self.data.data, OpenMode::default())?
         };
-        let input: Box<dyn std::io::Read + Send> = if self.file.as_os_str() == "-" {
-            Box::new(std::io::stdin())
-        } else {
-            Box::new(std::fs::File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?)
-        };
-        let shown = if self.answers { Shown::Answers } else { Shown::Refusals };
         let batches = Input {
             source: &self.source,
             workers: trail.config.workers,
             stop: &stop,
-            shown,
+            shown: if self.answers { Shown::Answers } else { Shown::Refusals },
             batch_lines: self.batch_lines,
+            derived_ids: self.format == Format::Postfix,
         };
-        let summary = crate::ingest::ingest(&trail.intake, &batches, BufReader::with_capacity(1 << 20, input))?;
+        let summary = match self.format {
+            Format::Jsonl => {
+                let input: Box<dyn std::io::Read + Send> = if self.file.as_os_str() == "-" {
+                    Box::new(std::io::stdin())
+                } else {
+                    Box::new(std::fs::File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?)
+                };
+                crate::ingest::ingest(&trail.intake, &batches, BufReader::with_capacity(1 << 20, input))?
+            }
+            Format::Postfix => {
+                trail.intake.recipients(&self.source)?;
+                let log = PostfixLog::open(&trail, &self.source, &self.file, self.follow)?;
+                crate::ingest::ingest_log(&trail.intake, &batches, log)?
+            }
+        };
         trail.close()?;
         if self.output.json {
             println!("{}", serde_json::to_string(&summary)?);
         } else {
             println!("{} accepted, {} repeated, {} refused", summary.accepted, summary.repeated, summary.refused);
+            if let Some(log) = &summary.log {
+                println!(
+                    "{} lines, {} of other programs, {} not understood, {} gaps, {} messages open",
+                    log.log_lines, log.other_lines, log.unknown_lines, log.gaps, log.open_messages
+                );
+            }
         }
+        let unknown = summary.log.as_ref().map_or(0, |log| log.unknown_lines);
         if summary.interrupted {
             eprintln!("candor: interrupted: everything counted above is in the trail, nothing after it was read");
         }
-        Ok(if summary.refused > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS })
+        Ok(if summary.refused + unknown > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS })
     }
 }

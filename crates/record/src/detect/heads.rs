@@ -74,12 +74,23 @@ impl Heads {
     #[inline(never)]
     fn candidate(&self, text: &[u8], from: usize) -> Option<usize> {
         let threes: &[u64; 1 << 10] = &self.threes;
-        let found = text.get(from..)?.windows(3).position(|window| {
-            let three = u32::from(window[0]) << 16 | u32::from(window[1]) << 8 | u32::from(window[2]);
-            let hash = hash_of_three(three);
+        let begins = |three: u64| {
+            let hash = hash_of_three(three as u32);
             threes[hash >> 6 & 1023] >> (hash & 63) & 1 == 1
-        });
-        found.map(|found| from + found)
+        };
+        let mut at = from;
+        // Six places of one word at a time: the looks wait neither for each other nor for a branch.
+        while let Some(eight) = text.get(at..)?.first_chunk::<8>() {
+            let word = u64::from_be_bytes(*eight);
+            let [a, b, c, d, e, f] = [40, 32, 24, 16, 8, 0].map(|shift| begins(word >> shift));
+            if a | b | c | d | e | f {
+                break;
+            }
+            at += 6;
+        }
+        let three = |window: &[u8]| u64::from(window[0]) << 16 | u64::from(window[1]) << 8 | u64::from(window[2]);
+        let found = text[at..].windows(3).position(|window| begins(three(window)));
+        found.map(|found| at + found)
     }
 }
 

@@ -92,6 +92,11 @@ pub struct Framed<'a> {
 }
 
 impl Framed<'_> {
+    /// Whether the program's name has labels, as those of Postfix have.
+    pub fn is_labelled(&self) -> bool {
+        self.program.contains(&b'/')
+    }
+
     /// Which program.
     pub fn program(&self) -> Program<'_> {
         Program::parse(&self.program)
