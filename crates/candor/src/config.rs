@@ -2,6 +2,7 @@
 //! written from [`REFERENCE`]).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +24,13 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "A second file for the high-water mark, on another disk: who rolls back the data directory with its keys is noticed by it.",
     ),
     ("kinds_folder", "none", "Folder of further kinds, one JSON Schema each (docs/formats/kinds.md)."),
+    ("listen", "\"127.0.0.1:8780\"", "Address and port that `candor serve` listens on."),
+    (
+        "tls_certificate",
+        "none",
+        "PEM file with the server's certificate and its chain; together with tls_key it makes `candor serve` speak TLS 1.2 and 1.3.",
+    ),
+    ("tls_key", "none", "PEM file with the certificate's private key, mode 0600."),
     ("workers", "2", "Threads that validate and seal, 1 to 64."),
     (
         "sources.NAME.recipients",
@@ -34,6 +42,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "sources.NAME.component",
         "\"smtp-relay\"",
         "The source_component that records made of this source's log name, a token.",
+    ),
+    (
+        "sources.NAME.log",
+        "none",
+        "Log of a Postfix relay that `candor serve` follows for this source (docs/sources/postfix.md).",
     ),
     (
         "sources.NAME.zone",
@@ -66,6 +79,9 @@ pub struct Config {
     pub master_key_file: Option<PathBuf>,
     pub high_water_copy: Option<PathBuf>,
     pub kinds_folder: Option<PathBuf>,
+    pub listen: SocketAddr,
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
     pub workers: usize,
     pub sources: BTreeMap<String, Source>,
 }
@@ -77,6 +93,7 @@ pub struct Source {
     pub recipients: Recipients,
     pub environment: Option<String>,
     pub component: Option<String>,
+    pub log: Option<PathBuf>,
     pub zone: Option<String>,
     pub hops: Vec<String>,
     pub clients: Vec<String>,
@@ -130,6 +147,9 @@ impl Default for Config {
             master_key_file: None,
             high_water_copy: None,
             kinds_folder: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
+            tls_certificate: None,
+            tls_key: None,
             workers: 2,
             sources,
         }
@@ -217,6 +237,8 @@ mod tests {
             master_key_file: Some("m".into()),
             high_water_copy: Some("h".into()),
             kinds_folder: Some("k".into()),
+            tls_certificate: Some("c".into()),
+            tls_key: Some("t".into()),
             ..Config::default()
         };
         let text = toml::to_string(&full).expect("TOML");

@@ -321,11 +321,12 @@ fn skip_line(input: &mut impl BufRead) -> Result<()> {
 fn count(summary: &mut Summary, (line, answer): LineAnswer, shown: Shown) {
     summary.lines += 1;
     let quiet = shown == Shown::Nothing;
-    if let (Shown::Answers, Ok(Accepted::Committed { index } | Accepted::Repeated { index, .. })) = (shown, &answer) {
+    if let (Shown::Answers, Ok(Accepted::Committed { index, .. } | Accepted::Repeated { index, .. })) = (shown, &answer)
+    {
         println!("{line} {index}");
     }
     match answer {
-        Ok(Accepted::Committed { index }) => {
+        Ok(Accepted::Committed { index, .. }) => {
             summary.accepted += 1;
             summary.first_index = Some(summary.first_index.map_or(index, |first| first.min(index)));
             summary.last_index = Some(summary.last_index.map_or(index, |last| last.max(index)));

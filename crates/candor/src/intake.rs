@@ -5,7 +5,7 @@
 //! that workers need not wait. The order that keeps a key from being lost: keys are taken while sealing, with a ticket;
 //! the writer makes that ticket durable before it appends.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +16,7 @@ use ledger::reader::Reader;
 use ledger::sequencer::{Answer, Batch, Submitter};
 use proof::commitment::Field;
 use proof::entry::EntryId;
+use proof::hash::Hash;
 use reads::guard::OwnRecord;
 use record::detect::Detector;
 use record::error::Refusal;
@@ -37,6 +38,9 @@ use crate::space::Space;
 /// A repeat of something older than this is marked as late: 30 days.
 const REPEAT_WINDOW_MS: u64 = 30 * 86_400_000;
 
+/// Conflicts of one source that get a record each within a minute.
+const CONFLICTS_DETAILED_MAX: u32 = 10;
+
 /// What travels beside a sealed record.
 #[derive(Debug)]
 pub struct Companion {
@@ -51,6 +55,7 @@ pub struct Companion {
 pub enum Accepted {
     Committed {
         index: u64,
+        leaf: Hash,
     },
     /// `late`: the first one is older than the window in which sources repeat themselves.
     Repeated {
@@ -103,6 +108,8 @@ struct Shared {
     kind_names: Vec<Arc<str>>,
     defined: Mutex<HashSet<KindId>>,
     defining: Mutex<()>,
+    /// Conflicts by source, of the minute since 1970 that stands before them.
+    conflicts: Mutex<(u64, HashMap<String, u32>)>,
 }
 
 /// See the module. Cheap to clone: one for each worker.
@@ -180,6 +187,7 @@ impl Intake {
             kind_names: catalogue.all().map(|kind| Arc::from(kind.name.as_str())).collect(),
             defined: Mutex::default(),
             defining: Mutex::default(),
+            conflicts: Mutex::default(),
             store: Arc::clone(&store),
             detector,
             submitter,
@@ -296,7 +304,7 @@ impl Intake {
         Ok(answers
             .into_iter()
             .map(|(_, accepted)| match accepted {
-                Accepted::Committed { index } | Accepted::Repeated { index, .. } | Accepted::Conflict { index } => {
+                Accepted::Committed { index, .. } | Accepted::Repeated { index, .. } | Accepted::Conflict { index } => {
                     index
                 }
             })
@@ -395,7 +403,7 @@ impl Intake {
         let mut waiting = Vec::new();
         for (line, outcome) in links.lines.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Committed { index, .. } => accepted.push((line, Accepted::Committed { index })),
+                Outcome::Committed { index, leaf } => accepted.push((line, Accepted::Committed { index, leaf })),
                 Outcome::Repeated { index, companion } => {
                     accepted.push((line, self.compare(index, &companion, source)?))
                 }
@@ -528,9 +536,24 @@ impl Intake {
         if same {
             return Ok(Accepted::Repeated { index, compared: true, late });
         }
-        let fields = json!({"from_source": source, "entry": index, "compared": true});
-        self.try_own(vec![OwnRecord { kind: "INPUT_CONFLICT", fields, subject: None }])?;
+        if self.conflict_is_detailed(source)? {
+            let fields = json!({"from_source": source, "entry": index, "compared": true});
+            self.try_own(vec![OwnRecord { kind: "INPUT_CONFLICT", fields, subject: None }])?;
+        }
         Ok(Accepted::Conflict { index })
+    }
+
+    /// Whether one more conflict of this source gets a record of its own in this minute. Further ones are counted with
+    /// what was refused, so that one bad client can't fill the trail.
+    fn conflict_is_detailed(&self, source: &str) -> Result<bool> {
+        let minute = self.shared.clock.now().0 / 60_000;
+        let mut held = self.shared.conflicts.lock().map_err(|_| anyhow!("another thread failed"))?;
+        if held.0 != minute {
+            *held = (minute, HashMap::new());
+        }
+        let count = held.1.entry(source.to_owned()).or_default();
+        *count += 1;
+        Ok(*count <= CONFLICTS_DETAILED_MAX)
     }
 
     /// Whether the stored facts are those of `minimal`, and its personal body too; `None` if the facts are gone.

@@ -11,6 +11,7 @@ mod ingest;
 mod intake;
 mod postfix;
 mod progress;
+mod serve;
 mod space;
 mod trail;
 

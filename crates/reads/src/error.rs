@@ -33,6 +33,11 @@ pub enum Kind {
 }
 
 impl Error {
+    /// Whether what was asked for is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Error::Ledger(ledger::error::Error::NoSuchEntry { .. }))
+    }
+
     /// Sorts the error by what the caller must do.
     pub fn kind(&self) -> Kind {
         match self {

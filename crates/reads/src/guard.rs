@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ledger::reader::{Reader, StoredEntry};
 use proof::hash::sha256_parts;
 use proof::receipt::Receipt;
+use proof::time::UnixMillis;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
 use seal::crypto::KeyedHash;
@@ -91,6 +92,44 @@ pub enum Of {
     Person(IdentifierType, String),
     /// A message, correlation, template, document, or thing of the trail.
     Thing(Thing, String),
+}
+
+impl Of {
+    /// A customer.
+    pub fn customer(id: &str) -> Of {
+        Of::Person(IdentifierType::CustomerId, id.to_owned())
+    }
+
+    /// A correlation id.
+    pub fn correlation(id: &str) -> Of {
+        Of::Thing(Thing::Correlation, id.to_owned())
+    }
+}
+
+/// A search as a person or program asks for it.
+#[derive(Debug, Clone, Default)]
+pub struct Find {
+    /// Words as typed, all of which must be there.
+    pub words: String,
+    /// Filters by name: `kind`, `status`, `source`, `template`, `severity`, `environment`.
+    pub filters: Vec<(&'static str, String)>,
+    /// Not before this time of the record (milliseconds).
+    pub from_ms: Option<u64>,
+    /// Before this time of the record (milliseconds).
+    pub until_ms: Option<u64>,
+    /// Only entries below this index: the next page.
+    pub below: Option<u64>,
+    /// Entries, at most.
+    pub limit: usize,
+}
+
+/// A page of results.
+#[derive(Debug)]
+pub struct Page {
+    /// What is shown, newest first.
+    pub lines: Vec<Shown>,
+    /// Where the next page begins; `None` if there is none.
+    pub next_below: Option<u64>,
 }
 
 /// See the module.
@@ -195,11 +234,30 @@ impl Guard {
         Ok((show(&candidate.stored, &opened, &self.catalogue)?, opened))
     }
 
-    /// Entries that have all these words, newest first.
+    /// Entries that have all these words and filters, newest first.
     ///
     /// # Errors
     /// The read was refused or could not be recorded, or the trail could not be read.
-    pub fn search(&self, purpose: &Purpose, query: &Query, filters: Value) -> Result<Granted<Vec<Shown>>, Error> {
+    pub fn find(&self, purpose: &Purpose, find: &Find) -> Result<Granted<Page>, Error> {
+        let mut query = Query {
+            words: words::query(&find.words),
+            from_ms: find.from_ms,
+            until_ms: find.until_ms,
+            below: find.below,
+            limit: find.limit,
+        };
+        let mut recorded = serde_json::Map::new();
+        for (name, value) in &find.filters {
+            query.words.push(words::filter(name, value));
+            recorded.insert((*name).to_owned(), json!(value));
+        }
+        for (name, time) in [("from", find.from_ms), ("until", find.until_ms)] {
+            recorded.extend(time.map(|time| (name.to_owned(), json!(UnixMillis(time).rfc3339()))));
+        }
+        self.search(purpose, &query, recorded.into())
+    }
+
+    fn search(&self, purpose: &Purpose, query: &Query, filters: Value) -> Result<Granted<Page>, Error> {
         let mut candidates = Vec::new();
         let mut failed = None;
         let wanted = query.limit + CANDIDATE_SLACK;
@@ -229,7 +287,9 @@ impl Guard {
         }
         // Only what will be shown may be recorded as seen, and nothing may be opened before it is recorded: words of a
         // candidate can't be looked at yet, so the newest are taken as they come.
+        let more = candidates.len() > query.limit;
         candidates.truncate(query.limit);
+        let next_below = candidates.last().filter(|_| more).map(|candidate| candidate.stored.index);
         let access = self.grant(purpose, &candidates, filters, &plain)?;
         let mut shown = Vec::with_capacity(candidates.len());
         for candidate in &candidates {
@@ -238,7 +298,7 @@ impl Guard {
                 shown.push(line);
             }
         }
-        Ok(Granted { value: shown, access })
+        Ok(Granted { value: Page { lines: shown, next_below }, access })
     }
 
     /// The opened fields must have the words: a view is only a hint.

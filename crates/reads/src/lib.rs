@@ -24,4 +24,5 @@
 
 pub mod error;
 pub mod guard;
+pub mod proofs;
 pub mod shown;

@@ -68,6 +68,9 @@ const SHIPPED: &[&str] = shipped![
     "INPUT_REFUSED",
     "INPUT_CONFLICT",
     "INGEST_GAP",
+    "API_KEY_CREATED",
+    "API_KEY_REVOKED",
+    "API_KEY_USED",
     // Attempt, next queue and marks of what is read from a relay's log.
     "NOTIF_ROUTED" 2,
     "EMAIL_SEND_ATTEMPT" 2,

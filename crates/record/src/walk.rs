@@ -101,7 +101,7 @@ impl<'a> Walk<'a> {
             unescape(raw, &mut text);
             name = std::borrow::Cow::Owned(text);
         }
-        node.property(name.as_bytes()).ok_or_else(|| unknown(node, &name, place))
+        node.property(name.as_bytes()).ok_or_else(|| unknown(self.detector, node, &name, place))
     }
 
     /// Checks one value and appends its canonical JSON text to the arena.
@@ -362,9 +362,9 @@ fn bounds(place: &Place<'_>, rule: String) -> Refusal {
 }
 
 /// A name is repeated only if it has the form of one: it may be a secret that slipped to the wrong side of a colon.
-fn unknown(node: &Node, name: &str, place: &Place<'_>) -> Refusal {
+fn unknown(detector: &Detector, node: &Node, name: &str, place: &Place<'_>) -> Refusal {
     let plain = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if !plain {
+    if !plain || !detector.scan(name, Depth::Full).is_empty() {
         return Refusal::UnknownField {
             shown: format!("a field of {} bytes in {}", name.len(), place.path()),
             nearest: None,

@@ -86,7 +86,9 @@ impl KindPlan {
                 (_, "/email_id" | "/message_id") => Thing::Message,
                 (_, "/template_id") if kind.name.starts_with("TEMPLATE_") => Thing::Template,
                 (_, "/document_id") => Thing::Document,
-                (_, "/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name") => Thing::Own,
+                (_, "/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name" | "/register") => {
+                    Thing::Own
+                }
                 _ => return None,
             };
             Some((*number, thing))

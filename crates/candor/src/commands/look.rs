@@ -11,15 +11,13 @@ use ledger::guard::HighWater;
 use ledger::verify::{self, Report};
 use proof::note::VerifierKey;
 use proof::time::UnixMillis;
-use reads::guard::{Guard, Of, OwnRecord, Purpose, Recorder};
+use reads::guard::{Find, Guard, Of, OwnRecord, Purpose, Recorder};
 use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
 use seal::crypto::{KeyedHash, subkey};
 use seal::store::Named;
 use serde_json::json;
-use views::index::Query;
 use views::registers::Thing;
-use views::words;
 
 use super::{Data, Output, Person, Why};
 use crate::intake::Intake;
@@ -33,18 +31,23 @@ impl Recorder for IntakeRecorder {
     }
 }
 
-/// Opens a trail with a guard over it.
-pub fn guarded<T>(data: &Path, read: impl FnOnce(&Guard, &Trail) -> Result<T>) -> Result<T> {
-    let trail = Trail::open(data, OpenMode::default())?;
+/// A guard over an open trail.
+pub fn guard(trail: &Trail) -> Result<Guard> {
     let view_key = trail.store.lock()?.named(Named::View);
-    let guard = Guard {
+    Ok(Guard {
         reader: Arc::clone(trail.intake.reader()),
         views: Arc::clone(trail.views()?),
         store: Arc::clone(&trail.store),
         catalogue: Arc::clone(&trail.catalogue),
         recorder: Arc::new(IntakeRecorder(trail.intake.clone())),
         digest: KeyedHash::new(subkey(&view_key, "candor/v1/word-digest\n").expose()),
-    };
+    })
+}
+
+/// Opens a trail with a guard over it.
+pub fn guarded<T>(data: &Path, read: impl FnOnce(&Guard, &Trail) -> Result<T>) -> Result<T> {
+    let trail = Trail::open(data, OpenMode::default())?;
+    let guard = guard(&trail)?;
     let result = read(&guard, &trail);
     drop(guard);
     let closed = trail.close();
@@ -107,13 +110,6 @@ pub struct Search {
 
 impl Search {
     pub fn run(self) -> Result<ExitCode> {
-        let mut query = Query {
-            words: words::query(&self.words.join(" ")),
-            from_ms: self.from.as_deref().map(time).transpose().context("read --from")?,
-            until_ms: self.until.as_deref().map(time).transpose().context("read --until")?,
-            below: self.below,
-            limit: usize::from(self.limit),
-        };
         let filters = [
             ("kind", &self.kind),
             ("status", &self.status),
@@ -121,18 +117,16 @@ impl Search {
             ("template", &self.template),
             ("severity", &self.severity),
         ];
-        let mut recorded = serde_json::Map::new();
-        for (name, value) in filters {
-            if let Some(value) = value {
-                query.words.push(words::filter(name, value));
-                recorded.insert(name.to_owned(), json!(value));
-            }
-        }
-        for (name, value) in [("from", &self.from), ("until", &self.until)] {
-            recorded.extend(value.as_ref().map(|value| (name.to_owned(), json!(value))));
-        }
+        let find = Find {
+            words: self.words.join(" "),
+            filters: filters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect(),
+            from_ms: self.from.as_deref().map(time).transpose().context("read --from")?,
+            until_ms: self.until.as_deref().map(time).transpose().context("read --until")?,
+            below: self.below,
+            limit: usize::from(self.limit),
+        };
         let hits = guarded(&self.data.data, |guard, _| {
-            Ok(guard.search(&purpose(&self.why, "search"), &query, recorded.into())?.into_inner())
+            Ok(guard.find(&purpose(&self.why, "search"), &find)?.into_inner().lines)
         })?;
         print_all(&hits, self.output)?;
         Ok(ExitCode::SUCCESS)

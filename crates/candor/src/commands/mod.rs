@@ -1,7 +1,8 @@
 //! The commands and their arguments.
 
+mod api_key;
 mod keep;
-mod look;
+pub mod look;
 mod write;
 
 use std::path::PathBuf;
@@ -90,6 +91,13 @@ enum Command {
     Verify(look::Verify),
     /// Erase a person: destroys their keys; every proof made before stays valid.
     Erase(keep::Erase),
+    /// Serve the trail over HTTP, and follow the logs of its sources.
+    ///
+    /// Where there is no trail yet it is made, and an admin key printed once. SIGTERM or Ctrl-C: what was taken is
+    /// answered, then the server ends. docs/api.md describes the API; /openapi.json has it for programs.
+    Serve(crate::serve::Serve),
+    /// The keys of the HTTP API; while the server runs, use the API itself.
+    ApiKey(api_key::ApiKey),
     /// The key store: what is in it, and wrapping it by another master key.
     Keys(keep::Keys),
     /// Make index, registers and segment indexes again from the journal.
@@ -116,6 +124,8 @@ pub fn run() -> ExitCode {
         Command::Receipt(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Erase(command) => command.run(),
+        Command::Serve(command) => command.run(),
+        Command::ApiKey(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Rebuild(command) => command.run(),
         Command::Bench(command) => command.run(),

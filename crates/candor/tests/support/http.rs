@@ -1,0 +1,175 @@
+//! A server of the test's own, and a client that says exactly what it is told.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// A running `candor serve`.
+pub struct Server {
+    pub address: SocketAddr,
+    pub admin: String,
+    child: Child,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+impl Server {
+    /// Starts a server; it answers when this returns.
+    pub fn start(data: &Path) -> Server {
+        Server::start_at(data, free_port())
+    }
+
+    pub fn start_at(data: &Path, address: SocketAddr) -> Server {
+        let mut child = Command::new(crate::support::CANDOR)
+            .args(["serve", "--data", data.to_str().expect("UTF-8"), "--listen", &address.to_string()])
+            .env_remove("CANDOR_MASTER_KEY")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the binary runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut admin = String::new();
+        // The line before the last of a first start has the key; a later start prints two lines.
+        let first = lines.next().expect("it says where it listens").expect("text");
+        assert!(first.contains(&address.to_string()), "{first}");
+        lines.next();
+        if !data.join("tested").exists() {
+            let line = lines.next().expect("the admin key").expect("text");
+            admin = line.split_whitespace().last().expect("a key").to_owned();
+            std::fs::write(data.join("tested"), &admin).expect("written");
+        } else {
+            admin.push_str(&std::fs::read_to_string(data.join("tested")).expect("read"));
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Server { address, admin, child }
+    }
+
+    /// Makes a key.
+    pub fn key(&self, grant: Value) -> String {
+        let reply = self.send(
+            "POST",
+            "/v1/keys",
+            &[self.bearer(), ("Content-Type", "application/json".into())],
+            grant.to_string().as_bytes(),
+        );
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        reply.json()["key"].as_str().expect("a key").to_owned()
+    }
+
+    pub fn append_key(&self) -> String {
+        self.key(json!({"scopes": ["append"], "sources": ["local"]}))
+    }
+
+    pub fn read_key(&self) -> String {
+        self.key(json!({"scopes": ["read", "mirror"]}))
+    }
+
+    fn bearer(&self) -> (&'static str, String) {
+        bearer(&self.admin)
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Reply {
+        let mut stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if method != "GET" {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        // A server that refuses early may close before it has read all.
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        read_reply(stream)
+    }
+
+    pub fn get(&self, key: &str, path: &str) -> Reply {
+        self.send("GET", path, &[bearer(key)], b"")
+    }
+
+    pub fn post(&self, key: &str, kind: &str, more: &[(&str, String)], body: &[u8]) -> Reply {
+        let mut headers = vec![bearer(key), ("Content-Type", kind.to_owned())];
+        headers.extend(more.iter().map(|(name, value)| (*name, value.clone())));
+        self.send("POST", "/v1/records", &headers, body)
+    }
+
+    pub fn lines(&self, key: &str, lines: &str) -> Value {
+        let reply = self.post(key, "application/x-ndjson", &[], lines.as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()
+    }
+
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop and waits; whether it ended well.
+    pub fn stop(mut self) -> bool {
+        self.terminate();
+        self.child.wait().expect("it ends").success()
+    }
+
+    pub fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn bearer(key: &str) -> (&'static str, String) {
+    ("Authorization", format!("Bearer {key}"))
+}
+
+pub fn read_reply(stream: TcpStream) -> Reply {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("a status line");
+    let status =
+        line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {line:?}"));
+    let mut headers = BTreeMap::new();
+    loop {
+        line.clear();
+        reader.read_line(&mut line).expect("a header");
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    let mut body = Vec::new();
+    match headers.get("content-length").and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) => reader.take(length).read_to_end(&mut body).map(drop).expect("the body"),
+        None => reader.read_to_end(&mut body).map(drop).expect("the body"),
+    }
+    Reply { status, headers, body }
+}

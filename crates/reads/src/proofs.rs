@@ -1,0 +1,78 @@
+//! The published proof plane: checkpoints, tiles and bundles (c2sp.org/tlog-tiles). It holds nothing personal, so these
+//! reads write no ACCESS entry.
+
+use std::sync::Arc;
+
+use ledger::reader::Reader;
+use proof::bundle;
+use proof::tile::{TILE_WIDTH, TilePath};
+use proof::tree::Nodes;
+
+use crate::error::Error;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Proofs {
+    reader: Arc<Reader>,
+}
+
+impl Proofs {
+    /// Over a trail.
+    pub fn new(reader: Arc<Reader>) -> Proofs {
+        Proofs { reader }
+    }
+
+    /// Number of entries.
+    pub fn size(&self) -> u64 {
+        self.reader.size()
+    }
+
+    /// Origin and verifier key.
+    pub fn identity(&self) -> (String, String) {
+        let identity = self.reader.identity();
+        (identity.origin.clone(), identity.vkey.clone())
+    }
+
+    /// The newest size and its signed checkpoint.
+    pub fn checkpoint(&self) -> (u64, String) {
+        let published = self.reader.published();
+        (published.size, published.checkpoint)
+    }
+
+    /// A file of the tree of `size` entries; `None` if that tree has no such file.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn tile(&self, path: &TilePath, size: u64) -> Result<Option<Vec<u8>>, Error> {
+        let (level, index, width) = match *path {
+            TilePath::Hashes { level, index, width } => (u32::from(level), index, width),
+            TilePath::Entries { index, width } => (0, index, width),
+        };
+        let width = width.map_or(TILE_WIDTH, u64::from);
+        // Level n of tiles has the hashes of level 8n of the tree.
+        let have = if level >= 8 { 0 } else { size >> (8 * level) };
+        let Some(first) = index.checked_mul(TILE_WIDTH) else { return Ok(None) };
+        let last = first.checked_add(width);
+        if last.is_none_or(|last| last > have) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(width as usize * 32);
+        match path {
+            TilePath::Entries { .. } => {
+                for index in first..first + width {
+                    let entry = self.reader.entry(index)?;
+                    bundle::push(&mut bytes, &entry.bytes).map_err(ledger::error::Error::from)?;
+                }
+            }
+            TilePath::Hashes { .. } if level == 0 => {
+                self.reader.leaves(first, first + width)?.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+            }
+            TilePath::Hashes { .. } => {
+                for index in first..first + width {
+                    bytes.extend_from_slice(&self.reader.subtree(8 * level, index)?.0);
+                }
+            }
+        }
+        Ok(Some(bytes))
+    }
+}

@@ -1,0 +1,231 @@
+//! The application: what every handler shares, and which path leads where.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use access::api_key::Keyring;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use proof::time::UnixMillis;
+use reads::guard::Guard;
+use reads::proofs::Proofs;
+use record::kinds::Catalogue;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+use crate::problem::{Problem, RequestId};
+use crate::refusals::Refusals;
+use crate::submit::Submit;
+use crate::{keys, openapi, page, records, search, trail};
+
+/// Bounds of the server; each is documented in `docs/api.md`.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body as it comes.
+    pub body_bytes_max: usize,
+    /// Bytes of a body once it is expanded.
+    pub expanded_bytes_max: usize,
+    /// Bytes of all bodies held at once.
+    pub held_bytes_max: usize,
+    /// Lines of a batch.
+    pub lines_max: usize,
+    /// Requests that write, waiting or under way.
+    pub writes_max: usize,
+    /// Of these, of one key.
+    pub writes_of_key_max: usize,
+    /// Reads under way.
+    pub reads_max: usize,
+    /// Connections.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            body_bytes_max: 8 << 20,
+            expanded_bytes_max: 32 << 20,
+            held_bytes_max: 192 << 20,
+            lines_max: 10_000,
+            writes_max: 256,
+            writes_of_key_max: 128,
+            reads_max: 16,
+            connections_max: 20_000,
+        }
+    }
+}
+
+/// What the application is made of.
+pub struct Parts {
+    /// Reads.
+    pub guard: Arc<Guard>,
+    /// The published proof plane.
+    pub proofs: Proofs,
+    /// Where records go.
+    pub submit: Arc<dyn Submit>,
+    /// Kinds, for the description of the API.
+    pub catalogue: Arc<Catalogue>,
+    /// Keys known at start.
+    pub keys: Keyring,
+    /// Names of the sources that may be written to.
+    pub sources: Vec<String>,
+    /// Last part of the trail's name, as in `/trail/<name>/`.
+    pub name: String,
+    /// The clock.
+    pub now: Arc<dyn Fn() -> UnixMillis + Send + Sync>,
+    /// Fresh random bytes.
+    pub random: Arc<dyn Fn() -> [u8; 38] + Send + Sync>,
+    /// When the trail was last verified, and whether it held.
+    pub verified: Arc<dyn Fn() -> Option<(UnixMillis, bool)> + Send + Sync>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// See the module.
+pub struct App {
+    pub(crate) parts: Parts,
+    pub(crate) keys: RwLock<Keyring>,
+    pub(crate) metrics: Metrics,
+    pub(crate) refusals: Mutex<Refusals>,
+    pub(crate) writes: Arc<Semaphore>,
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) bodies: Arc<Semaphore>,
+    /// Writes under way of each key.
+    pub(crate) writes_of: Mutex<std::collections::HashMap<String, usize>>,
+    /// Keys and the day of their last recorded use.
+    pub(crate) used: Mutex<std::collections::HashMap<String, UnixMillis>>,
+    pub(crate) published: Mutex<Option<trail::PublishedAt>>,
+    pub(crate) description: String,
+    pub(crate) stopping: AtomicBool,
+    requests: AtomicU64,
+    pub(crate) run: [u8; 8],
+}
+
+impl App {
+    /// Puts the application together.
+    pub fn new(parts: Parts) -> Arc<App> {
+        let mut run = [0; 8];
+        run.copy_from_slice(&(parts.random)()[..8]);
+        let description = openapi::describe(&parts.catalogue, &parts.limits, &parts.sources, &parts.name).to_string();
+        Arc::new(App {
+            keys: RwLock::new(parts.keys.clone()),
+            metrics: Metrics::default(),
+            refusals: Mutex::default(),
+            writes: Arc::new(Semaphore::new(parts.limits.writes_max)),
+            reads: Arc::new(Semaphore::new(parts.limits.reads_max)),
+            bodies: crate::body::Share::all(parts.limits.held_bytes_max),
+            writes_of: Mutex::default(),
+            used: Mutex::default(),
+            published: Mutex::default(),
+            description,
+            stopping: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            run,
+            parts,
+        })
+    }
+
+    /// The clock.
+    pub(crate) fn now(&self) -> UnixMillis {
+        (self.parts.now)()
+    }
+
+    /// Records what was refused since the last call; called once a minute and at the end.
+    pub fn record_refusals(&self) {
+        let (counts, used) = match self.refusals.lock() {
+            Ok(mut held) => (held.take(), std::mem::take(&mut held.used)),
+            Err(_) => return,
+        };
+        for (id, at) in used {
+            let facts = serde_json::json!({"key_id": id, "timestamp": at.rfc3339()});
+            let _ = self.parts.submit.own("API_KEY_USED", facts);
+        }
+        if !counts.is_empty() && self.parts.submit.refused(counts.clone()).is_err() {
+            // Not lost: they are recorded with the next minute's.
+            if let Ok(mut held) = self.refusals.lock() {
+                held.put_back(counts);
+            }
+        }
+    }
+
+    /// Number of entries.
+    pub fn size(&self) -> u64 {
+        self.parts.proofs.size()
+    }
+
+    /// Says that an idle trail lives.
+    pub fn heartbeat(&self) {
+        let _ = self.parts.submit.own("HEARTBEAT", serde_json::json!({"size": self.size()}));
+    }
+
+    /// Tells `/health/ready` that no more work is wanted.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+}
+
+/// Every path. A path is described in `openapi.rs` too; a test holds the two together.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/records", post(records::post))
+        .route("/v1/search", get(search::search))
+        .route("/v1/entries/{index}", get(search::entry))
+        .route("/v1/receipts/{index}", get(search::receipt))
+        .route("/v1/customers/{id}/history", get(search::customer))
+        .route("/v1/correlations/{id}/history", get(search::correlation))
+        .route("/v1/checkpoint", get(trail::checkpoint))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/trail/{name}/{*path}", get(trail::published))
+        .route("/health/live", get(page::live))
+        .route("/health/ready", get(page::ready))
+        .route("/metrics", get(page::metrics))
+        .route("/openapi.json", get(page::description))
+        .route("/static/candor.css", get(page::style))
+        .route("/", get(page::home))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path does not take this method")
+        })
+        .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
+        .with_state(app)
+}
+
+/// What every request gets: an id, headers of safety, a count.
+async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let number = app.requests.fetch_add(1, Ordering::Relaxed);
+    let id = RequestId(format!("{}-{number}", proof::encoding::hex(&app.run)));
+    request.extensions_mut().insert(id.clone());
+    let method = request.method().clone();
+    let route = app.metrics.route(request.uri().path());
+    let start = tokio::time::Instant::now();
+    let mut response = id.clone().within(next.run(request)).await;
+    app.metrics.observe(route, response.status().as_u16(), start.elapsed());
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id.0) {
+        headers.insert("x-request-id", id);
+    }
+    let fixed = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if method == Method::HEAD {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    response
+}

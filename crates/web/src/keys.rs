@@ -1,0 +1,212 @@
+//! `/v1/keys`: made, listed, rotated and revoked by an administrator; each change is a record before it takes effect.
+
+use std::sync::Arc;
+
+use access::api_key::{self, ApiKey, Grant, Scope};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use proof::time::UnixMillis;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::auth;
+use crate::body::{self, Share};
+use crate::problem::Problem;
+
+/// Keys of a trail, at most.
+const KEYS_MAX: usize = 10_000;
+/// A rotated key goes on for this long unless it is said otherwise, in seconds.
+const OVERLAP_DEFAULT_S: u64 = 7 * 86_400;
+const OVERLAP_MAX_S: u64 = 90 * 86_400;
+
+fn shown(app: &App, key: &ApiKey) -> Value {
+    let used = app.used.lock().ok().and_then(|used| used.get(&key.id).copied());
+    json!({
+        "id": key.id,
+        "scopes": key.grant.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>(),
+        "sources": key.grant.sources,
+        "label": key.grant.label,
+        "expires": key.grant.expires.map(UnixMillis::rfc3339),
+        "revoked": key.revoked.map(UnixMillis::rfc3339),
+        "last_used": used.map(UnixMillis::rfc3339),
+        "active": key.check(app.now()).is_ok(),
+    })
+}
+
+pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    auth::caller(&app, &headers, Scope::Admin)?;
+    let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let list: Vec<Value> = keys.iter().map(|key| shown(&app, key)).collect();
+    Ok(Json(json!({"keys": list})).into_response())
+}
+
+fn token(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/+-".contains(&b))
+}
+
+/// Reads a JSON object of known names.
+async fn object(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    known: &[&str],
+) -> Result<serde_json::Map<String, Value>, Problem> {
+    let given = headers.get(axum::http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if given.split(';').next().unwrap_or_default().trim() != "application/json" {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media-type",
+            "Content-Type must be application/json",
+        ));
+    }
+    let bytes = body::read(body, &mut Share::new(&app.bodies), &app.parts.limits).await?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(map)) => match map.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(map),
+            Some(_) => Err(Problem::bad(format!("a field is not known: there are {}", known.join(", ")))),
+        },
+        _ => Err(Problem::bad("the body must be a JSON object")),
+    }
+}
+
+fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Problem> {
+    let list = |name: &str| -> Result<Vec<String>, Problem> {
+        let bad = || Problem::bad(format!("{name} must be a list of different texts, at most 64"));
+        let Some(value) = given.get(name) else { return Ok(Vec::new()) };
+        let list = value.as_array().filter(|list| list.len() <= 64).ok_or_else(bad)?;
+        let mut texts = Vec::new();
+        for item in list {
+            let text = item.as_str().filter(|text| !texts.contains(&(*text).to_owned())).ok_or_else(bad)?;
+            texts.push(text.to_owned());
+        }
+        Ok(texts)
+    };
+    let scopes = list("scopes")?.iter().map(|name| Scope::parse(name)).collect::<Option<Vec<_>>>();
+    let scopes = scopes.filter(|scopes| !scopes.is_empty());
+    let scopes = scopes.ok_or_else(|| Problem::bad("scopes must have one or more of append, read, mirror, admin"))?;
+    if scopes.contains(&Scope::Append) && scopes.len() > 1 {
+        return Err(Problem::bad("a key that appends has no other scope: make two keys"));
+    }
+    let sources = list("sources")?;
+    if scopes.contains(&Scope::Append) == sources.is_empty()
+        || !scopes.contains(&Scope::Append) && given.contains_key("sources")
+    {
+        return Err(Problem::bad("sources must name the sources of a key with the scope append, and of no other"));
+    }
+    if !sources.iter().all(|name| app.parts.sources.contains(name)) {
+        return Err(Problem::bad("sources names one that is not in the server's configuration: add [sources.NAME]"));
+    }
+    let label = match given.get("label") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if token(text) => Some(text.clone()),
+        Some(_) => return Err(Problem::bad("label must be 1 to 64 letters, digits or _.:/+-")),
+    };
+    let expires = match given.get("expires") {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let time = value.as_str().and_then(|text| UnixMillis::parse(text.as_bytes()).ok());
+            Some(time.ok_or_else(|| Problem::bad("expires must be a time such as 2027-01-31T00:00:00Z"))?)
+        }
+    };
+    Ok(Grant { scopes, sources, expires, label })
+}
+
+pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let caller = auth::caller(&app, &headers, Scope::Admin)?;
+    let given = object(&app, &headers, body, &["scopes", "sources", "label", "expires"]).await?;
+    let grant = grant(&app, &given)?;
+    make(app, caller.actor(), grant, None).await
+}
+
+/// Makes a key; `replaces` is the one that ends in its favour, and when.
+async fn make(
+    app: Arc<App>,
+    actor: String,
+    grant: Grant,
+    replaces: Option<(String, UnixMillis)>,
+) -> Result<Response, Problem> {
+    let full = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter().count() >= KEYS_MAX;
+    if full {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "too-many-keys",
+            "there are 10000 keys: more than a trail may have",
+        ));
+    }
+    let (token, facts) = api_key::create(&(app.parts.random)(), &grant, replaces.as_ref().map(|(id, _)| id.as_str()));
+    let id = facts["key_id"].as_str().unwrap_or_default().to_owned();
+    let after = Arc::clone(&app);
+    commit(&app, "API_KEY_CREATED", facts, &actor).await?;
+    if let Some((old, at)) = replaces {
+        commit(&after, "API_KEY_REVOKED", api_key::revoke(&old, at), &actor).await?;
+    }
+    let keys = after.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut body = keys.get(&id).map_or(Value::Null, |key| shown(&after, key));
+    body["key"] = token.expose().into();
+    drop(keys);
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// Records a change and then lets it take effect.
+async fn commit(app: &Arc<App>, kind: &'static str, mut facts: Value, actor: &str) -> Result<(), Problem> {
+    facts["actor"] = actor.into();
+    let (worker, record) = (Arc::clone(app), facts.clone());
+    let recorded = tokio::task::spawn_blocking(move || worker.parts.submit.own(kind, record)).await;
+    if !matches!(recorded, Ok(Ok(_))) {
+        return Err(Problem::later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the change could not be recorded, so it was not made: try again",
+        ));
+    }
+    app.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner).apply(kind, &facts);
+    Ok(())
+}
+
+fn known(app: &App, id: &str) -> Result<ApiKey, Problem> {
+    let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    keys.get(id)
+        .cloned()
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no-such-key", "there is no key of this id"))
+}
+
+pub(crate) async fn revoke(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = auth::caller(&app, &headers, Scope::Admin)?;
+    let key = known(&app, &id)?;
+    if key.id == caller.key.id {
+        return Err(Problem::new(StatusCode::CONFLICT, "own-key", "a key may not revoke itself: use another one"));
+    }
+    commit(&app, "API_KEY_REVOKED", api_key::revoke(&id, app.now()), &caller.actor()).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(crate) async fn rotate(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let caller = auth::caller(&app, &headers, Scope::Admin)?;
+    let given = object(&app, &headers, body, &["overlap_s"]).await?;
+    let overlap = match given.get("overlap_s") {
+        None => OVERLAP_DEFAULT_S,
+        // 60.0 is the integer 60.
+        Some(value) => value
+            .as_f64()
+            .filter(|seconds| seconds.fract() == 0.0 && (0.0..=OVERLAP_MAX_S as f64).contains(seconds))
+            .map(|seconds| seconds as u64)
+            .ok_or_else(|| Problem::bad(format!("overlap_s must be a number of seconds from 0 to {OVERLAP_MAX_S}")))?,
+    };
+    let key = known(&app, &id)?;
+    if key.check(app.now()).is_err() {
+        return Err(Problem::new(StatusCode::CONFLICT, "ended", "this key has ended: make a new one"));
+    }
+    let until = UnixMillis(app.now().0 + overlap * 1000);
+    make(Arc::clone(&app), caller.actor(), key.grant, Some((id, until))).await
+}

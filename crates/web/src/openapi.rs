@@ -1,0 +1,337 @@
+//! The description of the API (OpenAPI 3.1), made from the kinds and limits of this deployment.
+
+use record::kinds::Catalogue;
+use record::schema::Authority;
+use serde_json::{Map, Value, json};
+
+use crate::app::Limits;
+
+/// What a time may look like here: a part of RFC 3339 that every reader agrees on.
+const TIME: &str = r"^(19[7-9][0-9]|20[0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,3})?Z$";
+/// Text without NUL, as every string of a record must be.
+const NO_NUL: &str = r"^[^\u0000]*$";
+
+fn problem(description: &str) -> Value {
+    let content = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+    json!({"description": description, "content": content})
+}
+
+/// A busy answer: it says when to come again.
+fn busy(description: &str) -> Value {
+    let mut answer = problem(description);
+    answer["headers"] =
+        json!({"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 0}}});
+    answer
+}
+
+/// Answers that a path with a key can give beside its own.
+fn answers(own: Value, more: &[(&str, &str)]) -> Value {
+    let mut all = Map::new();
+    if let Value::Object(own) = own {
+        all.extend(own);
+    }
+    let common = [
+        ("401", "no key, or none that opens"),
+        ("403", "the key has not the scope, or the read was refused"),
+        ("500", "something failed here"),
+    ];
+    for (status, description) in common.iter().chain(more) {
+        all.insert((*status).to_owned(), problem(description));
+    }
+    all.insert("503".into(), busy("too much at once, or the writer can't: nothing was done"));
+    Value::Object(all)
+}
+
+fn json_answer(description: &str, schema: Value) -> Value {
+    json!({"description": description, "content": {"application/json": {"schema": schema}}})
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn query(name: &str, description: &str, schema: Value) -> Value {
+    json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema})
+}
+
+fn path(name: &str, description: &str, schema: Value) -> Value {
+    json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema})
+}
+
+fn index() -> Value {
+    json!({"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991u64})
+}
+
+fn plain_text(chars_max: u32) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": chars_max, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"})
+}
+
+fn why() -> Vec<Value> {
+    vec![
+        query(
+            "purpose",
+            "purpose of the read; it stands in the trail",
+            json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.:/+-]+$"}),
+        ),
+        query("justification", "case number or reason; it stands in the trail", plain_text(500)),
+    ]
+}
+
+/// The schema of one kind, as a source may send it.
+fn record_schema(schema: &str) -> Option<Value> {
+    let mut schema: Value = serde_json::from_str(schema).ok()?;
+    trim(&mut schema);
+    Some(schema)
+}
+
+/// Takes out what Candor sets and what is for Candor alone, and says what a time is.
+fn trim(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    let form = map.get("x-form").and_then(Value::as_str).map(str::to_owned);
+    map.retain(|name, _| !name.starts_with("x-"));
+    if form.as_deref() == Some("time") {
+        *schema = json!({"type": "string", "pattern": TIME});
+        return;
+    }
+    if map.get("type") == Some(&json!("string"))
+        && !map.contains_key("pattern")
+        && !map.contains_key("enum")
+        && !map.contains_key("const")
+    {
+        map.insert("pattern".into(), NO_NUL.into());
+    }
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.retain(|_, property| property.get("x-set-by").is_none());
+        properties.values_mut().for_each(trim);
+    }
+    if let Some(items) = map.get_mut("items") {
+        trim(items);
+    }
+}
+
+fn schemas(catalogue: &Catalogue) -> Map<String, Value> {
+    let mut all = Map::new();
+    let mut kinds = Vec::new();
+    for kind in catalogue.all().filter(|kind| kind.authorities.contains(&Authority::Source)) {
+        let newest = catalogue.newest(&kind.name).is_some_and(|id| catalogue.kind(id).version == kind.version);
+        if let (true, Some(schema)) = (newest, record_schema(&kind.schema)) {
+            let name = format!("Record_{}", kind.name);
+            kinds.push(reference(&name));
+            all.insert(name, schema);
+        }
+    }
+    all.insert("Record".into(), json!({"oneOf": kinds}));
+    let text = || json!({"type": "string"});
+    all.insert(
+        "Problem".into(),
+        json!({"type": "object", "description": "RFC 9457", "required": ["type", "title", "status", "detail", "request_id"], "properties": {
+            "type": text(), "title": text(), "status": {"type": "integer"}, "detail": text(), "request_id": text(),
+            "code": text(), "index": index(),
+        }}),
+    );
+    let status = json!({"type": "string", "enum": ["committed", "repeated", "conflict", "refused"]});
+    all.insert(
+        "LineResult".into(),
+        json!({"type": "object", "required": ["line", "status"], "properties": {
+            "line": {"type": "integer", "minimum": 1}, "status": status, "index": index(), "leaf": text(), "code": text(), "detail": text(),
+        }}),
+    );
+    all.insert(
+        "BatchResult".into(),
+        json!({"type": "object", "required": ["accepted", "repeated", "refused", "tree_size", "results"], "properties": {
+            "accepted": index(), "repeated": index(), "refused": index(), "tree_size": index(),
+            "results": {"type": "array", "items": reference("LineResult")},
+        }}),
+    );
+    all.insert(
+        "Committed".into(),
+        json!({"type": "object", "required": ["status", "index", "tree_size"], "properties": {
+            "status": {"type": "string", "enum": ["committed", "repeated"]}, "index": index(), "leaf": text(), "tree_size": index(),
+        }}),
+    );
+    all.insert(
+        "Entry".into(),
+        json!({"type": "object", "required": ["index", "at", "kind", "class", "leaf", "personal", "record"], "properties": {
+            "index": index(), "at": text(), "kind": text(), "class": text(), "leaf": text(), "access": index(),
+            "personal": {"type": "string", "enum": ["shown", "none", "erased", "ended"]}, "record": {"type": "object"},
+        }}),
+    );
+    all.insert(
+        "Entries".into(),
+        json!({"type": "object", "required": ["entries", "access", "tree_size"], "properties": {
+            "entries": {"type": "array", "items": reference("Entry")}, "access": index(), "tree_size": index(),
+            "next": {"type": ["string", "null"]},
+        }}),
+    );
+    let time = || json!({"type": ["string", "null"]});
+    all.insert(
+        "Key".into(),
+        json!({"type": "object", "required": ["id", "scopes", "sources", "active"], "properties": {
+            "id": text(), "scopes": {"type": "array", "items": text()}, "sources": {"type": "array", "items": text()},
+            "label": {"type": ["string", "null"]}, "expires": time(), "revoked": time(), "last_used": time(),
+            "active": {"type": "boolean"}, "key": text(),
+        }}),
+    );
+    all
+}
+
+fn records(limits: &Limits, sources: &[String]) -> Value {
+    let body = json!({"required": true, "content": {
+        "application/json": {"schema": reference("Record")},
+        "application/x-ndjson": {"schema": {"type": "string", "description": "one record a line"}},
+    }});
+    let own = json!({
+        "200": json_answer("a repeat; of lines, what became of each", json!({"anyOf": [reference("Committed"), reference("BatchResult")]})),
+        "201": json_answer("the record is durable and can be found", reference("Committed")),
+        "429": busy("this key has all the writes under way that one may"),
+    });
+    let more = [
+        ("400", "the request does not follow the rules"),
+        ("408", "the body came too slowly"),
+        ("409", "the id was used before for other content"),
+        ("413", "the body, a line or the batch is over its limit"),
+        ("415", "another media type or encoding than is taken"),
+        ("422", "the record was refused: detail names the field and the limit"),
+    ];
+    json!({"post": {
+        "operationId": "postRecords", "summary": "Write one record, or a batch with one a line",
+        "description": format!(
+            "A body of at most {} bytes, {} expanded, {} lines. Each line of a batch is answered by itself: nothing good is lost because something beside it was bad. An answer comes when everything in it is durable and can be found. The body may be packed (Content-Encoding gzip or zstd). With an Idempotency-Key, records without an event_id get one of the key and their line: sent again they are repeats, other content under the same key is a conflict.",
+            limits.body_bytes_max, limits.expanded_bytes_max, limits.lines_max
+        ),
+        "parameters": [
+            query("source", "the source that is written to; needed where the key is bound to several", json!({"type": "string", "enum": sources})),
+            {"name": "Idempotency-Key", "in": "header", "required": false, "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[!-~]+$"}},
+        ],
+        "requestBody": body, "responses": answers(own, &more),
+    }})
+}
+
+fn get(id: &str, summary: &str, parameters: Vec<Value>, responses: Value) -> Value {
+    json!({"get": {"operationId": id, "summary": summary, "parameters": parameters, "responses": responses}})
+}
+
+fn search() -> Value {
+    let filter = |name: &str| query(name, "only with this value", plain_text(128));
+    let time = |name: &str, description: &str| query(name, description, json!({"type": "string", "pattern": TIME}));
+    let mut parameters = vec![
+        query("q", "words, all of which must be there", plain_text(500)),
+        time("from", "not before this time of the record"),
+        time("until", "before this time of the record"),
+        query("limit", "entries, at most", json!({"type": "integer", "minimum": 1, "maximum": 200})),
+        query(
+            "cursor",
+            "the next page, as the page before gave it; bound to its query and tree size",
+            json!({"type": "string"}),
+        ),
+        query("min_size", "wait, up to 5 s, until the trail has this size: to find one's own write", index()),
+    ];
+    parameters.extend(["kind", "status", "source", "template", "severity", "environment"].map(filter));
+    parameters.extend(why());
+    let own = json!({"200": json_answer("entries, newest first", reference("Entries"))});
+    get(
+        "search",
+        "Find records by words and filters, newest first",
+        parameters,
+        answers(
+            own,
+            &[
+                ("400", "a parameter is not in its form"),
+                ("404", "there is no such cursor"),
+                ("409", "the trail has not reached min_size"),
+            ],
+        ),
+    )
+}
+
+fn one(id: &str, summary: &str, place: Value, answer: Value) -> Value {
+    let mut parameters = vec![place];
+    parameters.extend(why());
+    let own = json!({"200": answer});
+    get(id, summary, parameters, answers(own, &[("400", "a parameter is not in its form"), ("404", "there is none")]))
+}
+
+fn keys(sources: &[String]) -> (Value, Value, Value) {
+    let label = json!({"type": ["string", "null"], "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.:/+-]+$"});
+    let expires = json!({"type": ["string", "null"], "pattern": TIME});
+    let list = |least: usize, most: usize, names: &[&str]| json!({"type": "array", "minItems": least, "maxItems": most, "uniqueItems": true, "items": {"type": "string", "enum": names}});
+    let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let appends = json!({"type": "object", "additionalProperties": false, "required": ["scopes", "sources"], "properties": {
+        "scopes": list(1, 1, &["append"]), "sources": list(1, sources.len().clamp(1, 64), &sources), "label": label, "expires": expires,
+    }});
+    let reads = json!({"type": "object", "additionalProperties": false, "required": ["scopes"], "properties": {
+        "scopes": list(1, 3, &["read", "mirror", "admin"]), "label": label, "expires": expires,
+    }});
+    let make = json!({"oneOf": [appends, reads]});
+    let body = |schema: Value| json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    let more = [
+        ("400", "the body does not follow the rules"),
+        ("408", "the body came too slowly"),
+        ("409", "it can't be done as things stand"),
+        ("413", "the body is over its limit"),
+        ("415", "another media type"),
+    ];
+    let made = json!({"201": json_answer("the key; its text is shown this once", reference("Key"))});
+    let listed = json!({"200": json_answer("all keys, without their texts", json!({"type": "object", "required": ["keys"], "properties": {"keys": {"type": "array", "items": reference("Key")}}}))});
+    let all = json!({
+        "get": {"operationId": "listKeys", "summary": "List the keys", "responses": answers(listed, &[])},
+        "post": {"operationId": "createKey", "summary": "Make a key", "description": "A key with the scope append names its sources, which must be in the server's configuration, and has no other scope: who writes may not read.", "requestBody": body(make), "responses": answers(made.clone(), &more)},
+    });
+    let id = path("id", "id of the key", json!({"type": "string", "pattern": "^[0-9a-f]{12}$"}));
+    let gone = json!({"204": {"description": "it opens nothing any more"}});
+    let one = json!({"parameters": [id.clone()], "delete": {"operationId": "revokeKey", "summary": "Revoke a key", "responses": answers(gone, &[("404", "there is none"), ("409", "a key may not revoke itself")])}});
+    let overlap = json!({"type": "object", "additionalProperties": false, "properties": {"overlap_s": {"type": "integer", "minimum": 0, "maximum": 7_776_000, "description": "seconds for which the old key goes on"}}});
+    let mut more = more.to_vec();
+    more.push(("404", "there is none"));
+    let rotate = json!({"parameters": [id], "post": {"operationId": "rotateKey", "summary": "Replace a key, the old one going on for a while", "requestBody": body(overlap), "responses": answers(made, &more)}});
+    (all, one, rotate)
+}
+
+/// The whole description.
+pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name: &str) -> Value {
+    let (all_keys, one_key, rotate) = keys(sources);
+    let text = |kind: &str, description: &str| json!({"description": description, "content": {(kind): {"schema": {"type": "string"}}}});
+    let open = |id: &str, summary: &str, answer: Value, more: Value| {
+        let mut responses = Map::new();
+        responses.insert("200".into(), answer);
+        if let Value::Object(more) = more {
+            responses.extend(more);
+        }
+        json!({"get": {"operationId": id, "summary": summary, "security": [], "responses": responses}})
+    };
+    let status = json!({"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}, "tree_size": index()}});
+    let checkpoint = json!({"type": "object", "required": ["origin", "vkey", "tree_size", "checkpoint"], "properties": {
+        "origin": {"type": "string"}, "vkey": {"type": "string"}, "tree_size": index(), "checkpoint": {"type": "string"},
+    }});
+    let id = |name: &str| path(name, "as the records have it", plain_text(128));
+    let tile = answers(
+        json!({"200": {"description": "the file", "content": {"text/plain": {"schema": {"type": "string"}}, "application/octet-stream": {"schema": {"type": "string"}}}}}),
+        &[("404", "there is no such file")],
+    );
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Candor", "version": env!("CARGO_PKG_VERSION"), "description": "An audit trail that everyone concerned can check.", "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "security": [{"key": []}],
+        "paths": {
+            "/v1/records": records(limits, sources),
+            "/v1/search": search(),
+            "/v1/entries/{index}": one("getEntry", "One entry, opened", path("index", "position in the trail", index()), json_answer("the entry", reference("Entry"))),
+            "/v1/receipts/{index}": one("getReceipt", "A receipt of one entry, which proves it offline", path("index", "position in the trail", index()), json_answer("the receipt", json!({"type": "object"}))),
+            "/v1/customers/{id}/history": one("getCustomerHistory", "Everything about a customer, oldest first", id("id"), json_answer("entries", reference("Entries"))),
+            "/v1/correlations/{id}/history": one("getCorrelationHistory", "Everything of a correlation id, oldest first", id("id"), json_answer("entries", reference("Entries"))),
+            "/v1/checkpoint": get("getCheckpoint", "The signed state of the trail; it moves at most once a second", vec![], answers(json!({"200": json_answer("the checkpoint", checkpoint)}), &[])),
+            "/v1/keys": all_keys,
+            "/v1/keys/{id}": one_key,
+            "/v1/keys/{id}/rotate": rotate,
+            "/trail/{name}/{path}": get("getPublished", "Files of c2sp.org/tlog-tiles: checkpoint, tile/..., tile/entries/...", vec![path("name", "last part of the trail's origin", json!({"type": "string", "enum": [name]})), path("path", "path of the file; its slashes are not escaped", json!({"type": "string", "minLength": 1, "examples": ["checkpoint", "tile/0/000.p/1", "tile/entries/000.p/1"]}))], tile),
+            "/health/live": open("live", "Whether the process answers", json_answer("it does", status.clone()), json!({})),
+            "/health/ready": open("ready", "Whether it takes requests", json_answer("it does", status), json!({"503": busy("it is stopping")})),
+            "/metrics": get("metrics", "Metrics for Prometheus", vec![], answers(json!({"200": text("application/openmetrics-text", "metrics")}), &[])),
+            "/openapi.json": open("describe", "This description", json_answer("it", json!({"type": "object"})), json!({})),
+        },
+        "components": {
+            "schemas": schemas(catalogue),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "an API key"}},
+        },
+    })
+}

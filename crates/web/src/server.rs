@@ -1,0 +1,103 @@
+//! Connections: accepted up to a bound, with or without TLS, cut where they are slow, finished before the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use crate::app::App;
+
+/// For the head of a request, at most; an idle connection is closed after this too.
+const HEAD_WAIT: Duration = Duration::from_secs(60);
+/// For a TLS handshake, at most.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// For what is under way when the server is told to stop, at most.
+const STOP_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of a request's head, at most.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// After an accept failed for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes connections until `stop` ends; then answers what was taken.
+pub async fn serve(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor>, stop: impl Future<Output = ()>) {
+    let router = crate::app::router(Arc::clone(&app));
+    let places = Arc::new(Semaphore::new(app.parts.limits.connections_max));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Over the bound the connection is closed at once: who waits in the dark waits for nothing.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let _ = stream.set_nodelay(true);
+        let (app, router, tls, watcher) = (Arc::clone(&app), router.clone(), tls.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            app.metrics.connections.inc();
+            match tls {
+                None => connection(stream, router, watcher).await,
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_WAIT, tls.accept(stream)).await {
+                        connection(stream, router, watcher).await;
+                    }
+                }
+            }
+            app.metrics.connections.dec();
+            drop(place);
+        });
+    }
+    app.stop();
+    drop(listener);
+    // Idle connections end at once, others after their answer.
+    let _ = tokio::time::timeout(STOP_WAIT, graceful.shutdown()).await;
+}
+
+async fn connection<S>(stream: S, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(64);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(Some(HEAD_WAIT))
+        .keep_alive_timeout(HANDSHAKE_WAIT);
+    let service = TowerToHyperService::new(router);
+    let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    // A client that goes away is no failure of ours.
+    let _ = watcher.watch(serving).await;
+}
+
+/// Binds an address.
+///
+/// # Errors
+/// It is taken, or may not be bound.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

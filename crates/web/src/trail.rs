@@ -1,0 +1,80 @@
+//! The published proof plane: checkpoint, tiles and bundles (c2sp.org/tlog-tiles). Nothing in it is personal, and two
+//! entries about one person can't be linked, but who may see it still needs a key.
+
+use std::sync::Arc;
+
+use access::api_key::Scope;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use proof::tile::TilePath;
+use proof::time::UnixMillis;
+use serde_json::json;
+
+use crate::app::App;
+use crate::auth;
+use crate::problem::Problem;
+
+/// A published checkpoint moves at most this often.
+const PUBLISH_MS: u64 = 1000;
+
+/// A checkpoint, and when it was published.
+#[derive(Debug, Clone)]
+pub(crate) struct PublishedAt {
+    at: UnixMillis,
+    size: u64,
+    text: String,
+}
+
+fn newest(app: &App) -> PublishedAt {
+    let now = app.now();
+    let mut held = app.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match &*held {
+        Some(published) if now.0 < published.at.0 + PUBLISH_MS => published.clone(),
+        _ => {
+            let (size, text) = app.parts.proofs.checkpoint();
+            held.insert(PublishedAt { at: now, size, text }).clone()
+        }
+    }
+}
+
+const SCOPES: [Scope; 3] = [Scope::Mirror, Scope::Read, Scope::Admin];
+
+pub(crate) async fn checkpoint(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    auth::any_of(&app, &headers, &SCOPES)?;
+    let published = newest(&app);
+    let (origin, vkey) = app.parts.proofs.identity();
+    Ok(Json(json!({"origin": origin, "vkey": vkey, "tree_size": published.size, "checkpoint": published.text}))
+        .into_response())
+}
+
+pub(crate) async fn published(
+    State(app): State<Arc<App>>,
+    Path((name, path)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    auth::any_of(&app, &headers, &SCOPES)?;
+    let missing =
+        || Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is no such file in the published trail");
+    if name != app.parts.name {
+        return Err(missing());
+    }
+    if path == "checkpoint" {
+        let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+        return Ok((text, newest(&app).text).into_response());
+    }
+    let tile = TilePath::parse(&path).map_err(|_| missing())?;
+    let work = move || {
+        let size = newest(&app).size;
+        app.parts.proofs.tile(&tile, size)
+    };
+    let found = tokio::task::spawn_blocking(work).await.map_err(|_| missing())??;
+    let bytes = found.ok_or_else(missing)?;
+    // What is published never changes.
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CACHE_CONTROL, "private, max-age=31536000, immutable"),
+    ];
+    Ok((headers, bytes).into_response())
+}
