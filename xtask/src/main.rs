@@ -29,7 +29,8 @@ fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("ci") => ci(&root),
         Some("licences") => licences(&root),
-        _ => bail!("usage: cargo xtask ci | licences"),
+        Some("deb") => deb(&root, "release").map(|package| println!("{}", package.display())),
+        _ => bail!("usage: cargo xtask ci | licences | deb"),
     }
 }
 
@@ -49,6 +50,8 @@ fn ci(root: &Path) -> Result<()> {
             .context("run cargo test")?;
         if status.success() { Ok(()) } else { bail!("tests failed") }
     })?;
+    step("the API by its description", || schemathesis(root))?;
+    step("the Debian package", || installed(root))?;
     println!("ci: all steps passed");
     Ok(())
 }
@@ -67,12 +70,117 @@ fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("{program} {} failed", arguments.join(" ")) }
 }
 
-/// A virtual environment with the second verifier's one dependency.
+/// Builds the Debian package: binary, unit, documentation. `profile` is `release`, or `dev` where only the packaging is
+/// tried.
+fn deb(root: &Path, profile: &str) -> Result<PathBuf> {
+    run(root, "cargo", &["build", "-q", "--profile", profile, "-p", "candor"])?;
+    let binary = root.join("target").join(if profile == "dev" { "debug" } else { profile }).join("candor");
+    let output = Command::new("dpkg").arg("--print-architecture").output().context("run dpkg")?;
+    let architecture = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let version = env!("CARGO_PKG_VERSION");
+    let stage = root.join("target/deb");
+    if stage.exists() {
+        std::fs::remove_dir_all(&stage).context("remove target/deb")?;
+    }
+    let put = |from: PathBuf, to: &str, mode: &str| -> Result<()> {
+        let to = stage.join(to);
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("a path that is not UTF-8");
+        run(root, "install", &["-D", "-m", mode, &text(&from)?, &text(&to)?])
+    };
+    put(binary, "usr/bin/candor", "755")?;
+    put(root.join("packaging/candor.service"), "lib/systemd/system/candor.service", "644")?;
+    for page in ["README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"] {
+        put(root.join(page), &format!("usr/share/doc/candor/{page}"), "644")?;
+    }
+    for page in ["operations.md", "api.md", "configuration.md", "sources/postfix.md"] {
+        put(root.join("docs").join(page), &format!("usr/share/doc/candor/docs/{page}"), "644")?;
+    }
+    for script in ["postinst", "prerm"] {
+        put(root.join("packaging").join(script), &format!("DEBIAN/{script}"), "755")?;
+    }
+    let control = format!(
+        "Package: candor\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: Candor <candor@candor.invalid>\nSection: admin\nPriority: optional\nDepends: libc6, passwd\nDescription: audit trail that everyone concerned can check\n Records what a business says to and does for its customers: sealed, chained,\n signed, verifiable offline by anyone, and yet able to forget a person.\n"
+    );
+    std::fs::write(stage.join("DEBIAN/control"), control).context("write DEBIAN/control")?;
+    let package = root.join(format!("target/candor_{version}_{architecture}.deb"));
+    let status = Command::new("dpkg-deb")
+        .args(["--root-owner-group", "--build"])
+        .args([&stage, &package])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .context("run dpkg-deb")?;
+    if status.success() { Ok(package) } else { bail!("dpkg-deb failed") }
+}
+
+/// Installs the package on this machine, runs what it installed, and removes it again. Needs root.
+fn installed(root: &Path) -> Result<()> {
+    let package = deb(root, "dev")?;
+    run(root, "dpkg", &["-i", package.to_str().context("a path that is not UTF-8")?])?;
+    let tried = run(root, "/usr/bin/candor", &["--version"])
+        .and_then(|()| run(root, "getent", &["passwd", "candor"]))
+        .and_then(|()| {
+            // A container has no systemd that could be asked.
+            let analyze = Path::new("/usr/bin/systemd-analyze");
+            if analyze.exists() { run(root, "systemd-analyze", &["verify", "candor.service"]) } else { Ok(()) }
+        });
+    run(root, "dpkg", &["-r", "candor"])?;
+    tried
+}
+
+/// Every operation of the API by its own description, all checks, 100 cases each, by a tool of others.
+fn schemathesis(root: &Path) -> Result<()> {
+    let folder = root.join("target/api");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).context("remove target/api")?;
+    }
+    std::fs::create_dir_all(&folder).context("create target/api")?;
+    let (candor, data) = (root.join("target/debug/candor"), folder.join("trail"));
+    let said = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new(&candor).args(arguments).arg("--data").arg(&data).output().context("run candor")?;
+        if !output.status.success() {
+            bail!("candor {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    said(&["init", "--origin", "audit.example/api"])?;
+    let append = said(&["api-key", "add", "--scope", "append", "--source", "local"])?;
+    let read = said(&["api-key", "add", "--scope", "read", "--scope", "mirror", "--scope", "admin"])?;
+    // One key may not do everything: who appends does not read.
+    let configuration = "[headers]\nAuthorization = \"Bearer ${READ_KEY}\"\n\n[[operations]]\ninclude-name = \"POST /v1/records\"\nheaders = { Authorization = \"Bearer ${APPEND_KEY}\" }\n";
+    std::fs::write(folder.join("schemathesis.toml"), configuration).context("write schemathesis.toml")?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut server = Command::new(&candor)
+        .args(["serve", "--listen", &port.to_string(), "--data"])
+        .arg(&data)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .context("start the server")?;
+    let mut first = String::new();
+    let output = server.stdout.take().context("the server's output")?;
+    let mut output = std::io::BufReader::new(output);
+    std::io::BufRead::read_line(&mut output, &mut first).context("wait for the server")?;
+    let status = Command::new(root.join("target/python/bin/st"))
+        .args(["--config-file", "schemathesis.toml", "run"])
+        .arg(format!("http://{port}/openapi.json"))
+        .args(["--checks", "all", "-n", "100", "--max-failures", "20"])
+        .current_dir(&folder)
+        .env("READ_KEY", &read)
+        .env("APPEND_KEY", &append)
+        .status();
+    let _ = server.kill();
+    let _ = server.wait();
+    if status.context("run schemathesis")?.success() { Ok(()) } else { bail!("schemathesis found something") }
+}
+
+/// A virtual environment with the second verifier's one dependency, and with what tries the API.
 fn python(root: &Path) -> Result<PathBuf> {
     let folder = root.join("target/python");
     let python = folder.join("bin/python3");
     let ready = |python: &Path| {
-        Command::new(python).args(["-c", "import cryptography"]).output().is_ok_and(|output| output.status.success())
+        Command::new(python)
+            .args(["-c", "import cryptography, schemathesis"])
+            .output()
+            .is_ok_and(|output| output.status.success())
     };
     if !ready(&python) {
         step("python environment", || {
@@ -80,7 +188,7 @@ fn python(root: &Path) -> Result<PathBuf> {
             run(
                 root,
                 "target/python/bin/pip",
-                &["install", "-q", "--disable-pip-version-check", "cryptography==44.0.0"],
+                &["install", "-q", "--disable-pip-version-check", "cryptography==44.0.0", "schemathesis==4.32.5"],
             )
         })?;
     }

@@ -15,6 +15,7 @@ use serde_json::json;
 use views::index::Query;
 use views::registers::Thing;
 
+use crate::bench_http::Load;
 use crate::generate::Workload;
 use crate::ingest::{Input, Shown};
 use crate::intake::Worker;
@@ -39,6 +40,12 @@ pub struct Bench {
     /// Measure the reading of a relay's log instead: this many lines, then a million open messages.
     #[arg(long, value_name = "LINES")]
     log_lines: Option<u64>,
+    /// Measure the server too: batches, singles at a steady rate, and more than it can take.
+    #[arg(long)]
+    http: bool,
+    /// Seconds of more than the server can take; 600 is what is asked of it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    overload_seconds: u64,
     /// Train a compression dictionary on the workload and write it to this file, instead of measuring.
     #[arg(long, value_name = "FILE", hide = true)]
     dictionary: Option<PathBuf>,
@@ -110,10 +117,23 @@ impl Bench {
         let trail = Trail::open(&data, crate::trail::OpenMode::default())?;
         let start_seconds = started.elapsed().as_secs_f64();
         trail.close()?;
+        let served = if self.http {
+            let rate = ingest["records_a_second"].as_f64().unwrap_or(f64::NAN);
+            let load = Load {
+                records: self.records,
+                seed: self.seed,
+                subjects: self.subjects,
+                flood_seconds: self.overload_seconds,
+            };
+            Some(crate::bench_http::measure(folder, &load, rate)?)
+        } else {
+            None
+        };
         let verify = verify(&data)?;
         let disk: u64 = bytes_below(&data)?;
         Ok(json!({
             "records": self.records, "bytes_a_record": input_bytes / self.records.max(1), "probes": probes, "ingest": ingest,
+            "http": served,
             "visible_after_answer_ms": visible, "single_writer_ms": singles, "sixteen_writers": writers, "search_ms": searches, "start_seconds": start_seconds,
             "verify": verify, "disk_bytes_an_event": disk as f64 / self.records as f64, "resident_mib_after_ingest": rss_after,
         }))

@@ -31,6 +31,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "PEM file with the server's certificate and its chain; together with tls_key it makes `candor serve` speak TLS 1.2 and 1.3.",
     ),
     ("tls_key", "none", "PEM file with the certificate's private key, mode 0600."),
+    (
+        "verify_days",
+        "7",
+        "Days between two verifications of the whole journal by `candor serve`, 1 to 365; the first is a minute after its start.",
+    ),
     ("workers", "2", "Threads that validate and seal, 1 to 64."),
     (
         "sources.NAME.recipients",
@@ -82,6 +87,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    pub verify_days: u16,
     pub workers: usize,
     pub sources: BTreeMap<String, Source>,
 }
@@ -150,6 +156,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
             tls_certificate: None,
             tls_key: None,
+            verify_days: 7,
             workers: 2,
             sources,
         }
@@ -176,6 +183,9 @@ impl Config {
         };
         if !token(&self.environment) || self.site.as_ref().is_some_and(|site| !token(site)) {
             bail!("check configuration: environment and site must be 1 to 64 letters, digits or _.:/+-");
+        }
+        if !(1..=365).contains(&self.verify_days) {
+            bail!("check configuration: verify_days is {}, it must be 1 to 365", self.verify_days);
         }
         if !(1..=64).contains(&self.workers) {
             bail!("check configuration: workers is {}, it must be 1 to 64", self.workers);

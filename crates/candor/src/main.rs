@@ -1,6 +1,7 @@
 //! The candor binary: configuration, commands, wiring.
 
 mod bench;
+mod bench_http;
 mod bench_log;
 mod commands;
 mod config;
@@ -11,6 +12,7 @@ mod ingest;
 mod intake;
 mod postfix;
 mod progress;
+mod scrub;
 mod serve;
 mod space;
 mod trail;

@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::ingest::{BATCH_LINES, Input, Shown};
 use crate::intake::{Accepted, Intake, LineAnswer, Sent, Worker};
 use crate::postfix::PostfixLog;
+use crate::scrub::Scrub;
 use crate::trail::{OpenMode, Trail};
 
 /// Batches of one request under way at once.
@@ -139,6 +140,8 @@ fn short_name(origin: &str) -> String {
 fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Option<Token>) -> Result<()> {
     let limits = Limits::default();
     let submit = Arc::new(Intaking { intake: trail.intake.clone(), workers: Mutex::default() });
+    let newest = crate::scrub::Newest::default();
+    let shown = Arc::clone(&newest);
     let app = App::new(Parts {
         guard: Arc::new(look::guard(trail)?),
         proofs: Proofs::new(Arc::clone(trail.intake.reader())),
@@ -149,7 +152,8 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         name: short_name(&trail.intake.reader().identity().origin),
         now: Arc::new(|| SystemClock.now()),
         random: Arc::new(|| RandomPool::default().take()),
-        verified: Arc::new(|| None),
+        verified: Arc::new(move || shown.lock().ok().and_then(|newest| *newest)),
+        secure: tls.is_some(),
         limits,
     });
     let stop = Arc::new(AtomicBool::new(false));
@@ -160,6 +164,17 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         .context("start the runtime")?;
     let secure = tls.is_some();
     let served = std::thread::scope(|scope| {
+        let scrub = Scrub {
+            journal: trail.paths.journal(),
+            intake: trail.intake.clone(),
+            every: Duration::from_secs(u64::from(trail.config.verify_days) * 86_400),
+            newest,
+        };
+        let stopped = &stop;
+        std::thread::Builder::new()
+            .name("scrub".into())
+            .spawn_scoped(scope, move || scrub.run(stopped))
+            .context("start a thread")?;
         let followers = follow(scope, trail, &stop)?;
         let served = runtime.block_on(serve(Arc::clone(&app), listen, tls, || greet(trail, listen, secure, token)));
         stop.store(true, Ordering::Release);
@@ -172,20 +187,23 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
     served
 }
 
-/// What an operator sees at start; the key only this once.
+/// What an operator sees at start; the key only this once. That nobody reads it is no reason to stop.
 fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>) {
+    use std::io::Write;
     let scheme = if secure { "https" } else { "http" };
-    println!("listening  {scheme}://{listen}/");
-    println!("trail      {}", trail.intake.reader().identity().origin);
+    let mut lines = vec![
+        format!("listening  {scheme}://{listen}/"),
+        format!("trail      {}", trail.intake.reader().identity().origin),
+    ];
     if let Some(token) = token {
-        let data = trail.paths.data.display();
-        println!("admin key  {}", token.expose());
-        println!("           it is shown this once: it makes further keys (POST /v1/keys), and reads nothing itself");
-        println!(
-            "back up    {} (the master key), {data}/keys and {data}/journal",
-            trail.paths.master_key(&trail.config).display()
+        let (data, master) = (trail.paths.data.display(), trail.paths.master_key(&trail.config));
+        lines.push(format!("admin key  {}", token.expose()));
+        lines.push(
+            "           it is shown this once: it makes further keys (POST /v1/keys), and reads nothing itself".into(),
         );
+        lines.push(format!("back up    {} (the master key), {data}/keys and {data}/journal", master.display()));
     }
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
     if !secure && !listen.ip().is_loopback() {
         eprintln!(
             "candor: listening in clear beyond this machine: set tls_certificate and tls_key, or put a proxy before it"

@@ -10,6 +10,21 @@ use proof::tree::Nodes;
 
 use crate::error::Error;
 
+/// An entry as the proof plane has it.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Position.
+    pub index: u64,
+    /// Time of acceptance.
+    pub at: String,
+    /// Kind.
+    pub kind: String,
+    /// Class.
+    pub class: String,
+    /// Leaf hash.
+    pub leaf: String,
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Proofs {
@@ -37,6 +52,27 @@ impl Proofs {
     pub fn checkpoint(&self) -> (u64, String) {
         let published = self.reader.published();
         (published.size, published.checkpoint)
+    }
+
+    /// The newest entries, at most `count`, as the proof plane has them: nothing of what a sender wrote.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn newest(&self, count: u64) -> Result<Vec<Line>, Error> {
+        let size = self.size();
+        let mut lines = Vec::new();
+        for index in (size.saturating_sub(count)..size).rev() {
+            let stored = self.reader.entry(index)?;
+            let entry = stored.entry()?;
+            lines.push(Line {
+                index,
+                at: entry.at.rfc3339(),
+                kind: entry.kind.to_owned(),
+                class: entry.class.to_owned(),
+                leaf: stored.leaf.hex(),
+            });
+        }
+        Ok(lines)
     }
 
     /// A file of the tree of `size` entries; `None` if that tree has no such file.

@@ -80,6 +80,8 @@ pub struct Parts {
     pub random: Arc<dyn Fn() -> [u8; 38] + Send + Sync>,
     /// When the trail was last verified, and whether it held.
     pub verified: Arc<dyn Fn() -> Option<(UnixMillis, bool)> + Send + Sync>,
+    /// Whether connections are encrypted here.
+    pub secure: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -187,6 +189,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(page::description))
         .route("/static/candor.css", get(page::style))
         .route("/", get(page::home))
+        .route("/tail", get(page::tail).post(page::open_tail))
+        .route("/tail/close", post(page::close_tail))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path does not take this method")

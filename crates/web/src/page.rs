@@ -6,14 +6,17 @@ use std::sync::atomic::Ordering;
 use access::api_key::Scope;
 use askama::Template;
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use proof::time::UnixMillis;
+use reads::proofs::Line;
 use serde_json::json;
 
 use crate::app::App;
 use crate::auth;
+use crate::body::{self, Share};
 use crate::problem::Problem;
 
 #[derive(Template)]
@@ -41,6 +44,64 @@ pub(crate) async fn home(State(app): State<Arc<App>>) -> Result<Response, Proble
     };
     let text = page.render().map_err(|_| crate::problem::internal(&"the work of a request ended early"))?;
     Ok(Html(text).into_response())
+}
+
+/// Entries that the tail shows.
+const TAIL: u64 = 50;
+
+#[derive(Template)]
+#[template(path = "tail.html")]
+struct Tail {
+    origin: String,
+    size: u64,
+    open: bool,
+    refused: bool,
+    lines: Vec<Line>,
+}
+
+async fn render_tail(app: Arc<App>, open: bool, refused: bool) -> Result<Response, Problem> {
+    let read = move || {
+        let lines = if open { app.parts.proofs.newest(TAIL)? } else { Vec::new() };
+        let (origin, _) = app.parts.proofs.identity();
+        let page = Tail { origin, size: app.parts.proofs.size(), open, refused, lines };
+        page.render().map_err(|why| crate::problem::internal(&why))
+    };
+    let text = tokio::task::spawn_blocking(read).await.map_err(|why| crate::problem::internal(&why))??;
+    let status = if refused { StatusCode::FORBIDDEN } else { StatusCode::OK };
+    Ok((status, Html(text)).into_response())
+}
+
+/// The newest entries, for a browser that has a key; else the form that asks for one.
+pub(crate) async fn tail(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let open = auth::page_caller(&app, &headers, Scope::Read).is_some();
+    render_tail(app, open, false).await
+}
+
+/// Takes the key from the form and keeps it in a cookie for this browser session.
+pub(crate) async fn open_tail(State(app): State<Arc<App>>, body: Body) -> Result<Response, Problem> {
+    let bytes = body::read(body, &mut Share::new(&app.bodies), &app.parts.limits).await?;
+    let key = form_urlencoded::parse(&bytes).find(|(name, _)| name == "key").map(|(_, key)| key.into_owned());
+    let key = key.unwrap_or_default();
+    let cookie = format!("{}={key}", auth::COOKIE);
+    let known = HeaderValue::from_str(&cookie).ok().and_then(|value| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, value);
+        auth::page_caller(&app, &headers, Scope::Read)
+    });
+    if known.is_none() {
+        return render_tail(app, false, true).await;
+    }
+    let secure = if app.parts.secure { "; Secure" } else { "" };
+    Ok(to_tail(&format!("{cookie}; HttpOnly; SameSite=Strict; Path=/tail{secure}")))
+}
+
+/// Forgets the key.
+pub(crate) async fn close_tail() -> Response {
+    to_tail(&format!("{}=; HttpOnly; SameSite=Strict; Path=/tail; Max-Age=0", auth::COOKIE))
+}
+
+fn to_tail(cookie: &str) -> Response {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, "/tail"), (header::SET_COOKIE, cookie)]).into_response()
 }
 
 pub(crate) async fn style() -> Response {
