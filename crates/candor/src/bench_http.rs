@@ -128,6 +128,11 @@ fn workload(load: &Load, part: u64) -> Workload {
     Workload::new(load.seed + part, load.subjects, start)
 }
 
+/// The next line of one part's workload; ids of different parts never meet.
+fn line(workload: &mut Workload, part: u64) -> String {
+    workload.line().replacen("\"event_id\":\"ev-", &format!("\"event_id\":\"ev{part}-"), 1)
+}
+
 /// Runs `work` on so many threads, each with its number; the first failure is the whole's.
 fn each(threads: u64, work: impl Fn(u64) -> Result<()> + Sync) -> Result<()> {
     let failed = Mutex::new(None);
@@ -170,7 +175,9 @@ fn batches(server: &Server, key: &str, load: &Load) -> Result<f64> {
         .map(|thread| {
             let mut workload = workload(load, 1000 + thread);
             let count = load.records / BATCH_CONNECTIONS / BATCH as u64;
-            (0..count).map(|_| (0..BATCH).map(|_| workload.line() + "\n").collect::<String>().into_bytes()).collect()
+            (0..count)
+                .map(|_| (0..BATCH).map(|_| line(&mut workload, 1000 + thread) + "\n").collect::<String>().into_bytes())
+                .collect()
         })
         .collect();
     let sent: usize = bodies.iter().map(Vec::len).sum::<usize>() * BATCH;
@@ -199,7 +206,7 @@ fn singles(server: &Server, key: &str, load: &Load) -> Result<Value> {
         // Spread over the gap, so that the rate is steady; late ones count from when they were due.
         let mut due = start + gap * thread as u32 / SINGLE_CONNECTIONS as u32;
         while due < start + Duration::from_secs(SINGLES_SECONDS) {
-            let line = workload.line();
+            let line = line(&mut workload, 2000 + thread);
             if let Some(wait) = due.checked_duration_since(Instant::now()) {
                 std::thread::park_timeout(wait);
             }
@@ -222,7 +229,7 @@ fn singles(server: &Server, key: &str, load: &Load) -> Result<Value> {
 
 /// More connections than there are places, each as fast as it may; then everything that was answered is asked for.
 fn flood(server: &Server, key: &str, load: &Load) -> Result<Value> {
-    let (taken, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (taken, refused, cut) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let answered: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let before = server.resident_mib();
     let start = Instant::now();
@@ -241,8 +248,14 @@ fn flood(server: &Server, key: &str, load: &Load) -> Result<Value> {
         let mut client = Client::connect(server.address, key)?;
         let mut workload = workload(load, 10_000 + thread);
         while Instant::now() < until {
-            let lines: Vec<String> = (0..FLOOD_LINES).map(|_| workload.line()).collect();
-            let (status, _) = client.send("/v1/records", "application/x-ndjson", lines.join("\n").as_bytes())?;
+            let lines: Vec<String> = (0..FLOOD_LINES).map(|_| line(&mut workload, 10_000 + thread)).collect();
+            let sent = client.send("/v1/records", "application/x-ndjson", lines.join("\n").as_bytes());
+            let Ok((status, _)) = sent else {
+                // Cut off: nothing was answered, so nothing may be missed.
+                cut.fetch_add(1, Ordering::Relaxed);
+                client = Client::connect(server.address, key)?;
+                continue;
+            };
             match status {
                 200 => {
                     taken.fetch_add(FLOOD_LINES as u64, Ordering::Relaxed);
@@ -272,7 +285,7 @@ fn flood(server: &Server, key: &str, load: &Load) -> Result<Value> {
     let peak = memory.iter().copied().fold(before, f64::max);
     Ok(json!({
         "seconds": seconds as u64, "connections": FLOOD_CONNECTIONS, "records_a_second": (taken.load(Ordering::Relaxed) as f64 / seconds) as u64,
-        "requests_refused": refused.load(Ordering::Relaxed), "answered_and_asked_again": answered.len(), "answered_and_lost": lost,
+        "requests_refused": refused.load(Ordering::Relaxed), "connections_cut": cut.load(Ordering::Relaxed), "answered_and_asked_again": answered.len(), "answered_and_lost": lost,
         "resident_mib": {"before": before, "peak": peak, "end": memory.last()},
     }))
 }

@@ -15,9 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use ledger::clock::{Clock, SystemClock};
+use ledger::reader::Reader;
 use proof::time::UnixMillis;
 use reads::guard::OwnRecord;
 use record::identifier::{IdentifierType, normalise};
+use record::kinds::Catalogue;
+use record::minimal::number;
 use seal::crypto::subkey;
 use seal::shared::SharedStore;
 use seal::store::Named;
@@ -25,6 +28,9 @@ use serde_json::json;
 use sources::postfix::correlate::{Correlator, Options, Taken};
 use sources::postfix::event::{Common, Event, Gap};
 use views::file::Vault;
+use views::open;
+use views::registers::Thing;
+use views::views::Views;
 
 use crate::config::Recipients;
 use crate::follow::{Follower, LINE_BYTES_MAX, Place, Step};
@@ -38,6 +44,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Between two states written, at least; longer where writing takes long, so that it costs a twentieth of the time.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
 const STATE_COST_SHARE: u32 = 20;
+/// Entries about one Message-ID that are looked at for its announcement: the newest.
+const ANNOUNCEMENTS_MAX: usize = 64;
 /// A log that stood still this long lets the time of its messages go on.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -134,6 +142,44 @@ impl StateFile {
     }
 }
 
+/// Finds announcements.
+struct Finder {
+    views: Arc<Views>,
+    reader: Arc<Reader>,
+    store: Arc<SharedStore>,
+    catalogue: Arc<Catalogue>,
+}
+
+impl Finder {
+    fn of(trail: &Trail) -> Result<Finder> {
+        Ok(Finder {
+            views: Arc::clone(trail.views()?),
+            reader: Arc::clone(trail.intake.reader()),
+            store: Arc::clone(&trail.store),
+            catalogue: Arc::clone(&trail.catalogue),
+        })
+    }
+
+    /// The correlation id under which a message was announced: that of the NOTIF_CREATED that names its Message-ID.
+    /// Only facts are opened, and none of them is shown.
+    fn announcement(&self, message_id: &[u8]) -> Result<Option<String>> {
+        let text = sources::postfix::event::text(message_id);
+        for index in self.views.find(Thing::Message, &text, ANNOUNCEMENTS_MAX)? {
+            let stored = self.reader.entry(index)?;
+            if stored.entry()?.kind != "NOTIF_CREATED" {
+                continue;
+            }
+            let keys = open::keys(&stored, None, &mut *self.store.lock()?)?;
+            let opened = open::open(&stored, &keys, &self.catalogue)?;
+            if let Ok(facts) = &opened.facts {
+                let field = facts.fields().into_iter().find(|field| field.number == number::CORRELATION_ID);
+                return Ok(field.map(|field| record::minimal::string(field.value).into_owned()));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Drops what the states keep of people who were erased: the addresses of recipients that wait for another attempt.
 pub fn forget_erased(trail: &Trail) -> Result<()> {
     let Ok(folder) = std::fs::read_dir(trail.paths.sources()) else { return Ok(()) };
@@ -219,7 +265,10 @@ impl PostfixLog {
             work: Work::default(),
             summary: LogSummary::default(),
         };
+        let find = Finder::of(trail)?;
+        let announced = move |message_id: &[u8]| find.announcement(message_id).ok().flatten();
         if file.as_os_str() == "-" {
+            log.correlator = log.correlator.with_announcements(Box::new(announced));
             return Ok(log);
         }
         let state = StateFile::of(trail, source)?;
@@ -234,6 +283,7 @@ impl PostfixLog {
             let same = at.log == file || begins_as(file, &at.place)?;
             place = same.then_some(at.place);
         }
+        log.correlator = log.correlator.with_announcements(Box::new(announced));
         let input = Follower::open(file, place.as_ref(), follow);
         log.input = Some(input.with_context(|| format!("open {}", file.display()))?);
         log.state = Some(state);

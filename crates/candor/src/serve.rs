@@ -62,7 +62,10 @@ impl Serve {
         let trail = if first { Trail::create(data, None, None)? } else { Trail::open(data, OpenMode::default())? };
         let listen = self.listen.unwrap_or(trail.config.listen);
         let tls = acceptor(data, &trail.config)?;
-        let token = if first { Some(create_admin(&trail)?) } else { None };
+        // Also for a trail that another command made: without such a key nobody could make any.
+        let administered =
+            keyring(&trail)?.iter().any(|key| key.may(Scope::Admin) && key.check(SystemClock.now()).is_ok());
+        let token = if administered { None } else { Some(create_admin(&trail)?) };
         let result = run(&trail, listen, tls, token);
         let closed = trail.close();
         result?;
@@ -71,7 +74,7 @@ impl Serve {
     }
 }
 
-/// The first key of a new trail.
+/// The first key of a trail.
 fn create_admin(trail: &Trail) -> Result<Token> {
     let grant = Grant { scopes: vec![Scope::Admin], sources: Vec::new(), expires: None, label: Some("first".into()) };
     create_key(&trail.intake, &grant, &crate::commands::actor())

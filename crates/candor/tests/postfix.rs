@@ -250,6 +250,21 @@ fn an_address_that_waits_is_known_at_its_expiry_and_an_erased_one_is_not() {
 }
 
 #[test]
+fn a_message_that_was_announced_goes_by_its_announcement() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    good(&["init", "--data", &text(&data)]);
+    let announced = r#"{"timestamp":"2026-01-05T07:59:00Z","event_type":"NOTIF_CREATED","correlation_id":"wf-4711","source_component":"shop","environment":"test","severity":"info","message_id":"m-1@shop.example"}"#;
+    assert_eq!(support::ingest(&text(&data), announced.as_bytes(), &[]).0, 0);
+    let log = folder.path().join("mail.log");
+    std::fs::write(&log, DEFERRED).expect("written");
+    good(&["ingest", "--data", &text(&data), "--format", "postfix", &text(&log)]);
+    let history = good(&["history", "--data", &text(&data), "--correlation", "wf-4711"]);
+    assert_eq!(history.lines().count(), 6, "{history}");
+}
+
+#[test]
 fn junk_between_good_lines_is_counted_and_nothing_good_is_lost() {
     let folder = folder();
     let data = folder.path().join("trail");

@@ -60,6 +60,10 @@ fn what_is_written_is_found_read_and_proved() {
     assert_eq!(seen.len(), 30);
     assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "{seen:?}");
 
+    let counts = |query: &str| server.get(&read, &format!("/v1/counts?{query}")).json();
+    let by_kind = counts("from=2026-11-20T00:00:00Z&until=2026-11-21T00:00:00Z");
+    assert_eq!((&by_kind["counts"], &by_kind["total"]), (&json!({"EMAIL_SENT": 31}), &json!(31)), "{by_kind}");
+    assert_eq!(counts("by=day&kind=EMAIL_SENT&q=lanterns")["counts"], json!({"2026-11-20": 30}));
     let entry = server.get(&read, &format!("/v1/entries/{index}")).json();
     assert_eq!(entry["record"]["message_content"]["subject"], "about kettles");
     let history = server.get(&read, "/v1/customers/c-a1/history?purpose=case&justification=T-1").json();
@@ -125,6 +129,7 @@ fn keys_do_what_their_scopes_say_until_they_end() {
     assert_eq!(server.send("DELETE", &format!("/v1/keys/{id}"), &[bearer(&server.admin)], b"").status, 204);
     assert_eq!(server.get(&read, "/v1/checkpoint").status, 401);
     let (admin, address) = (server.admin.clone(), server.address);
+    assert_eq!(server.get(&admin, "/v1/keys").json()["keys"].as_array().map(Vec::len), Some(4), "no key is made twice");
     assert!(server.stop());
     // What the trail says of keys is what the next start knows.
     let server = Server::start_at(&data, address);

@@ -123,6 +123,37 @@ pub struct Find {
     pub limit: usize,
 }
 
+impl Find {
+    /// As the views are asked, and as the trail keeps it: filters, never words.
+    fn query(&self) -> (Query, Value) {
+        let mut query = Query {
+            words: words::query(&self.words),
+            from_ms: self.from_ms,
+            until_ms: self.until_ms,
+            below: self.below,
+            limit: self.limit,
+        };
+        let mut recorded = serde_json::Map::new();
+        for (name, value) in &self.filters {
+            query.words.push(words::filter(name, value));
+            recorded.insert((*name).to_owned(), json!(value));
+        }
+        for (name, time) in [("from", self.from_ms), ("until", self.until_ms)] {
+            recorded.extend(time.map(|time| (name.to_owned(), json!(UnixMillis(time).rfc3339()))));
+        }
+        (query, recorded.into())
+    }
+}
+
+/// What entries are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Their kind.
+    Kind,
+    /// The day of the record.
+    Day,
+}
+
 /// A page of results.
 #[derive(Debug)]
 pub struct Page {
@@ -239,22 +270,38 @@ impl Guard {
     /// # Errors
     /// The read was refused or could not be recorded, or the trail could not be read.
     pub fn find(&self, purpose: &Purpose, find: &Find) -> Result<Granted<Page>, Error> {
-        let mut query = Query {
-            words: words::query(&find.words),
-            from_ms: find.from_ms,
-            until_ms: find.until_ms,
-            below: find.below,
-            limit: find.limit,
-        };
-        let mut recorded = serde_json::Map::new();
-        for (name, value) in &find.filters {
-            query.words.push(words::filter(name, value));
-            recorded.insert((*name).to_owned(), json!(value));
+        let (query, recorded) = find.query();
+        self.search(purpose, &query, recorded)
+    }
+
+    /// How many entries have all these words and filters, by kind or by day of the record (UTC). Nothing is opened.
+    ///
+    /// # Errors
+    /// As [`Guard::find`].
+    pub fn count(&self, purpose: &Purpose, find: &Find, by: By) -> Result<Granted<BTreeMap<String, u64>>, Error> {
+        let (query, mut recorded) = find.query();
+        recorded["count_by"] = json!(format!("{by:?}").to_lowercase());
+        let plain: Vec<String> = query.words.iter().filter(|word| !word.starts_with('=')).cloned().collect();
+        let access = self.grant(purpose, &[], recorded, &plain)?;
+        let mut counts = BTreeMap::new();
+        match by {
+            By::Day => self.views.times(&query, |time| {
+                let day = UnixMillis(time).rfc3339()[..10].to_owned();
+                *counts.entry(day).or_default() += 1;
+            })?,
+            By::Kind => {
+                for name in self.catalogue.all().map(|kind| &kind.name) {
+                    let mut one = query.clone();
+                    one.words.push(words::filter("kind", name));
+                    let mut count = 0u64;
+                    self.views.times(&one, |_| count += 1)?;
+                    if count > 0 {
+                        counts.insert(name.clone(), count);
+                    }
+                }
+            }
         }
-        for (name, time) in [("from", find.from_ms), ("until", find.until_ms)] {
-            recorded.extend(time.map(|time| (name.to_owned(), json!(UnixMillis(time).rfc3339()))));
-        }
-        self.search(purpose, &query, recorded.into())
+        Ok(Granted { value: counts, access })
     }
 
     fn search(&self, purpose: &Purpose, query: &Query, filters: Value) -> Result<Granted<Page>, Error> {

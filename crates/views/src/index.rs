@@ -275,8 +275,33 @@ impl TextSearcher {
         Ok(())
     }
 
+    /// Every match with its time, in no order of use; for counting.
+    pub(crate) fn each(&self, query: &Query, mut take: impl FnMut(u64)) -> Result<(), Error> {
+        for segment in self.reader.searcher().segment_readers() {
+            self.each_in_segment(segment, query, &mut |_, time| take(time))?;
+        }
+        Ok(())
+    }
+
     /// The newest `limit` matches of a segment, oldest first. Documents stand in the order of their entries.
     fn in_segment(&self, segment: &SegmentReader, query: &Query) -> Result<Vec<u64>, Error> {
+        let mut found = std::collections::VecDeque::new();
+        self.each_in_segment(segment, query, &mut |entry, _| {
+            if found.len() == query.limit {
+                found.pop_front();
+            }
+            found.push_back(entry);
+        })?;
+        Ok(found.into())
+    }
+
+    /// Every match of a segment with its entry and time, oldest first.
+    fn each_in_segment(
+        &self,
+        segment: &SegmentReader,
+        query: &Query,
+        take: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Error> {
         let entries: Column<u64> = segment.fast_fields().u64("entry").map_err(index("read"))?;
         let times: Column<u64> = segment.fast_fields().u64("time").map_err(index("read"))?;
         let inverted = segment.inverted_index(self.words).map_err(index("read"))?;
@@ -288,25 +313,21 @@ impl TextSearcher {
                 .map_err(|error| index("read")(error.into()))?
             {
                 Some(postings) => lists.push(postings),
-                None => return Ok(Vec::new()),
+                None => return Ok(()),
             }
         }
-        let mut found = std::collections::VecDeque::new();
         let mut keep = |document: u32| {
             let (entry, time) = (entries.first(document).unwrap_or(0), times.first(document).unwrap_or(0));
             let alive = segment.alive_bitset().is_none_or(|alive| alive.is_alive(document));
             if alive && query.fits(entry, time) {
-                if found.len() == query.limit {
-                    found.pop_front();
-                }
-                found.push_back(entry);
+                take(entry, time);
             }
         };
         // The rarest list leads; the others are sought along.
         lists.sort_by_key(DocSet::size_hint);
         let Some((lead, others)) = lists.split_first_mut() else {
             (0..segment.max_doc()).for_each(&mut keep);
-            return Ok(found.into());
+            return Ok(());
         };
         let mut document = lead.doc();
         'documents: while document != TERMINATED {
@@ -320,6 +341,6 @@ impl TextSearcher {
             keep(document);
             document = lead.advance();
         }
-        Ok(found.into())
+        Ok(())
     }
 }

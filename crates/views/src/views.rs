@@ -225,6 +225,24 @@ impl Views {
         self.searcher.search(&Query { below, ..query.clone() }, take)
     }
 
+    /// The times of all entries that match, in milliseconds: for counting. What is not in the index yet is counted by
+    /// hashes of its words, so a count of the newest may be over by a collision.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn times(&self, query: &Query, mut take: impl FnMut(u64)) -> Result<(), Error> {
+        let tail = self.shared.tail.read().map_err(|_| Error::Stopped)?.clone();
+        let wanted: Vec<u32> = query.words.iter().map(|word| words::hash(word)).collect();
+        tail.search(&wanted, |entry, time| {
+            if query.fits(entry, time) {
+                take(time);
+            }
+            true
+        });
+        let below = [tail.first(), query.below].into_iter().flatten().min();
+        self.searcher.each(&Query { below, ..query.clone() }, take)
+    }
+
     /// Whose an entry is.
     ///
     /// # Errors

@@ -174,6 +174,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/records", post(records::post))
         .route("/v1/search", get(search::search))
+        .route("/v1/counts", get(search::counts))
         .route("/v1/entries/{index}", get(search::entry))
         .route("/v1/receipts/{index}", get(search::receipt))
         .route("/v1/customers/{id}/history", get(search::customer))

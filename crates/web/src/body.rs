@@ -17,6 +17,9 @@ const PIECE_WAIT: Duration = Duration::from_secs(10);
 /// For a whole body, at most.
 const BODY_WAIT: Duration = Duration::from_secs(60);
 
+/// For the rest of a body that was refused, at most.
+const DISCARD_WAIT: Duration = Duration::from_secs(2);
+
 /// How a body is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
@@ -105,6 +108,21 @@ pub(crate) async fn read(body: Body, share: &mut Share, limits: &Limits) -> Resu
         }
     };
     tokio::time::timeout(BODY_WAIT, all).await.unwrap_or_else(|_| Err(slow()))
+}
+
+/// Reads a refused body to its end, if that comes soon, and keeps nothing of it: a client that is still sending would
+/// not see its answer, and the connection can be used again.
+pub(crate) async fn discard(mut body: Body, limits: &Limits) {
+    let mut count = 0;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            count += frame.data_ref().map_or(0, |data| data.len());
+            if count > limits.body_bytes_max {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_WAIT, all).await;
 }
 
 fn too_large(limit: usize) -> Problem {

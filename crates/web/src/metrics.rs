@@ -60,7 +60,8 @@ impl Default for Metrics {
 impl Metrics {
     /// The route that a path belongs to: a fixed name, so that no path becomes a label.
     pub(crate) fn route(&self, path: &str) -> &'static str {
-        const ROUTES: [(&str, &str); 11] = [
+        const ROUTES: [(&str, &str); 12] = [
+            ("/v1/counts", "counts"),
             ("/v1/records", "records"),
             ("/v1/search", "search"),
             ("/v1/entries/", "entries"),

@@ -88,6 +88,12 @@ fn record_schema(schema: &str) -> Option<Value> {
 fn trim(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     let form = map.get("x-form").and_then(Value::as_str).map(str::to_owned);
+    if map.get("x-map") == Some(&json!(true)) {
+        *schema = json!({"type": "object", "propertyNames": {"pattern": NO_NUL}, "additionalProperties": {
+            "type": ["string", "number", "boolean", "null"], "pattern": NO_NUL, "minimum": -1e15, "maximum": 1e15,
+        }});
+        return;
+    }
     map.retain(|name, _| !name.starts_with("x-"));
     if form.as_deref() == Some("time") {
         *schema = json!({"type": "string", "pattern": TIME});
@@ -161,6 +167,12 @@ fn schemas(catalogue: &Catalogue) -> Map<String, Value> {
         json!({"type": "object", "required": ["entries", "access", "tree_size"], "properties": {
             "entries": {"type": "array", "items": reference("Entry")}, "access": index(), "tree_size": index(),
             "next": {"type": ["string", "null"]},
+        }}),
+    );
+    all.insert(
+        "Counts".into(),
+        json!({"type": "object", "required": ["counts", "total", "access", "tree_size"], "properties": {
+            "counts": {"type": "object", "additionalProperties": index()}, "total": index(), "access": index(), "tree_size": index(),
         }}),
     );
     let time = || json!({"type": ["string", "null"]});
@@ -244,6 +256,26 @@ fn search() -> Value {
     )
 }
 
+fn counts() -> Value {
+    let filter = |name: &str| query(name, "only with this value", plain_text(128));
+    let time = |name: &str, description: &str| query(name, description, json!({"type": "string", "pattern": TIME}));
+    let mut parameters = vec![
+        query("by", "what is counted by; kind if it is left out", json!({"type": "string", "enum": ["kind", "day"]})),
+        query("q", "words, all of which must be there", plain_text(500)),
+        time("from", "not before this time of the record"),
+        time("until", "before this time of the record"),
+    ];
+    parameters.extend(["kind", "status", "source", "template", "severity", "environment"].map(filter));
+    parameters.extend(why());
+    let own = json!({"200": json_answer("counts by kind, or by day (UTC)", reference("Counts"))});
+    get(
+        "count",
+        "Count records by kind or by day",
+        parameters,
+        answers(own, &[("400", "a parameter is not in its form")]),
+    )
+}
+
 fn one(id: &str, summary: &str, place: Value, answer: Value) -> Value {
     let mut parameters = vec![place];
     parameters.extend(why());
@@ -315,6 +347,7 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         "paths": {
             "/v1/records": records(limits, sources),
             "/v1/search": search(),
+            "/v1/counts": counts(),
             "/v1/entries/{index}": one("getEntry", "One entry, opened", path("index", "position in the trail", index()), json_answer("the entry", reference("Entry"))),
             "/v1/receipts/{index}": one("getReceipt", "A receipt of one entry, which proves it offline", path("index", "position in the trail", index()), json_answer("the receipt", json!({"type": "object"}))),
             "/v1/customers/{id}/history": one("getCustomerHistory", "Everything about a customer, oldest first", id("id"), json_answer("entries", reference("Entries"))),

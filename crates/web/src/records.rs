@@ -73,7 +73,13 @@ pub(crate) async fn post(
         packing: body::packing(&headers)?,
         idempotency: idempotency_key(&headers)?,
     };
-    let place = Place::take(&app, &caller)?;
+    let place = match Place::take(&app, &caller) {
+        Ok(place) => place,
+        Err(problem) => {
+            body::discard(body, &app.parts.limits).await;
+            return Err(problem);
+        }
+    };
     let mut share = Share::new(&app.bodies);
     let bytes = body::read(body, &mut share, &app.parts.limits).await?;
     let work = move || {

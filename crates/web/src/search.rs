@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use reads::guard::{Find, Granted, Of, Purpose};
+use reads::guard::{By, Find, Granted, Of, Purpose};
 use reads::shown::Shown;
 use serde_json::{Value, json};
 
@@ -88,6 +88,29 @@ pub(crate) async fn search(
         let page = granted.into_inner();
         let next = page.next_below.map(|below| Cursor { below, size }.write(app, &bound));
         Ok(Json(json!({"entries": page.lines, "next": next, "access": access, "tree_size": size})).into_response())
+    })
+    .await
+}
+
+pub(crate) async fn counts(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let known: Vec<&str> = ["by", "q", "from", "until"].into_iter().chain(FILTERS).chain(WHY).collect();
+    let params = Params::read(query.as_deref(), &known)?;
+    let purpose = purpose(&app, &headers, &params, "api-counts")?;
+    let by = match params.text("by") {
+        None | Some("kind") => By::Kind,
+        Some("day") => By::Day,
+        Some(_) => return Err(Problem::bad("the query parameter by must be kind or day")),
+    };
+    let ((find, _), _) = find(&app, &params)?;
+    blocking(&app, move |app| {
+        let granted = app.parts.guard.count(&purpose, &find, by)?;
+        let total: u64 = granted.get().values().sum();
+        let body = json!({"counts": granted.get(), "total": total, "access": granted.access(), "tree_size": app.parts.proofs.size()});
+        Ok(Json(body).into_response())
     })
     .await
 }

@@ -250,6 +250,7 @@ fn examine(data: &Path) -> Vec<Finding> {
             if level == "bad" { "make room: appends stop when the disk is full" } else { "" },
         );
     }
+    examine_server(data, &config, &mut say);
     match Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() }) {
         Ok(trail) => {
             say("good", &format!("the trail opens: {} entries", trail.intake.reader().size()), "");
@@ -260,6 +261,49 @@ fn examine(data: &Path) -> Vec<Finding> {
         Err(error) => say("bad", &format!("the trail does not open ({error:#})"), ""),
     }
     found
+}
+
+/// Connections of a busy server, beside which a large trail has some files open.
+const OPEN_FILES_WANTED: u64 = 4096;
+
+/// What `candor serve` would meet: TLS, open files, the logs of relays.
+fn examine_server(data: &Path, config: &Config, say: &mut dyn FnMut(&'static str, &str, &str)) {
+    use std::os::unix::fs::PermissionsExt;
+    match (&config.tls_certificate, &config.tls_key) {
+        (Some(_), Some(key)) => {
+            let open = std::fs::metadata(data.join(key)).map(|meta| meta.permissions().mode() & 0o077 != 0);
+            match open {
+                Ok(false) => say("good", "connections are encrypted, and only its owner can read the key", ""),
+                Ok(true) => say("bad", "others can read the TLS key", "chmod 600 the file of tls_key"),
+                Err(error) => say("bad", &format!("the TLS key cannot be read ({error})"), "check tls_key"),
+            }
+        }
+        (None, None) if config.listen.ip().is_loopback() => say("good", "the server listens on this machine alone", ""),
+        (None, None) => say(
+            "risk",
+            "the server listens in clear beyond this machine",
+            "set tls_certificate and tls_key, or put a proxy with TLS before it",
+        ),
+        _ => say("bad", "tls_certificate and tls_key belong together", "set both or neither"),
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let (level, advice) = if limit < OPEN_FILES_WANTED {
+        ("risk", "raise it for the server: LimitNOFILE= in its unit, or ulimit -n")
+    } else {
+        ("good", "")
+    };
+    say(level, &format!("{limit} files may be open at once"), advice);
+    for (name, source) in &config.sources {
+        let Some(log) = &source.log else { continue };
+        match std::fs::File::open(data.join(log)) {
+            Ok(_) => say("good", &format!("the log of source {name} can be read"), ""),
+            Err(error) => say(
+                "bad",
+                &format!("the log of source {name} cannot be read ({error})"),
+                "check its path, and let the server's account read it (group adm on Debian)",
+            ),
+        }
+    }
 }
 
 /// `candor config`

@@ -93,7 +93,7 @@ enum Command {
     Erase(keep::Erase),
     /// Serve the trail over HTTP, and follow the logs of its sources.
     ///
-    /// Where there is no trail yet it is made, and an admin key printed once. SIGTERM or Ctrl-C: what was taken is
+    /// Where there is no trail yet it is made; where there is no admin key, one is made and printed, this once. SIGTERM or Ctrl-C: what was taken is
     /// answered, then the server ends. docs/api.md describes the API; /openapi.json has it for programs.
     Serve(crate::serve::Serve),
     /// The keys of the HTTP API; while the server runs, use the API itself.

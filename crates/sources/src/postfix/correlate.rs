@@ -33,6 +33,8 @@ const LATE_START_S: u32 = 60;
 const AHEAD_S: u32 = 86_400;
 /// Hosts that are remembered as ours.
 const HOSTS_MAX: usize = 256;
+/// Bytes of a correlation id, at most.
+const CORRELATION_BYTES_MAX: usize = 128;
 /// Verdicts without a message that are told apart within one second.
 const RECENT_MAX: usize = 4096;
 
@@ -77,9 +79,21 @@ pub enum Taken {
     Unframed,
 }
 
+/// Looks up the correlation id under which a message was announced, by its Message-ID.
+pub type Announced = dyn Fn(&[u8]) -> Option<String> + Send;
+
+pub(super) struct Lookup(pub(super) Box<Announced>);
+
+impl std::fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lookup(..)")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Correlator {
+    pub(super) announced: Option<Lookup>,
     pub(super) options: Options,
     pub(super) messages: Messages,
     /// The newest stamp, in seconds since 1970.
@@ -119,6 +133,7 @@ impl Correlator {
     /// A correlator that has seen nothing.
     pub fn new(options: Options) -> Correlator {
         Correlator {
+            announced: None,
             options,
             messages: Messages::default(),
             clock: 0,
@@ -132,6 +147,12 @@ impl Correlator {
     /// Messages held: open ones, and ended ones in their grace.
     pub fn held(&self) -> usize {
         self.messages.len()
+    }
+
+    /// Gives messages the correlation id of their announcement, where `find` knows one. What it said is kept with the
+    /// message, so that it is asked once.
+    pub fn with_announcements(self, find: Box<Announced>) -> Correlator {
+        Correlator { announced: Some(Lookup(find)), ..self }
     }
 
     /// Messages whose life has not ended.
@@ -344,10 +365,13 @@ impl Correlator {
         let slot = self.about_open(here, id, each);
         let Some(message) = self.messages.get_mut(slot) else { return };
         if message.message_id().is_empty() && !message_id.is_empty() {
+            let announced = self.announced.as_ref().and_then(|find| (find.0)(message_id));
+            let announced = announced.filter(|id| id.len() <= CORRELATION_BYTES_MAX).unwrap_or_default();
             if message_id.len() <= MESSAGE_ID_BYTES_MAX {
-                message.set_message_id(message_id);
+                message.set_message_id(message_id, announced.as_bytes());
             } else {
-                message.set_message_id(format!("sha256:{}", sha256(message_id).hex()).as_bytes());
+                let digest = format!("sha256:{}", sha256(message_id).hex());
+                message.set_message_id(digest.as_bytes(), announced.as_bytes());
             }
         }
     }
@@ -604,8 +628,11 @@ impl Correlator {
         }
     }
 
-    /// By its Message-ID, which is the same on every hop; else by this stay in this queue.
+    /// That of its announcement; else by its Message-ID, which is the same on every hop; else by this stay in this queue.
     fn correlation(&self, here: &Here<'_>, message: &Message) -> String {
+        if !message.announced().is_empty() {
+            return String::from_utf8_lossy(message.announced()).into_owned();
+        }
         if !message.message_id().is_empty() {
             let text = super::event::text(message.message_id());
             // Escapes may have made it longer than a correlation id may be.

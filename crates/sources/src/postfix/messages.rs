@@ -75,7 +75,8 @@ pub(super) const UNKNOWN: u32 = u32::MAX;
 pub(super) struct Message {
     /// Keyed hash of host, instance and queue id.
     pub(super) key: u64,
-    /// Length of the queue id, queue id, Message-ID.
+    /// Lengths of the queue id and the Message-ID, both, and the correlation id of the announcement, where there was
+    /// one.
     head: Box<[u8]>,
     /// In the order in which they were first named.
     pub(super) recipients: SmallVec<[u64; 2]>,
@@ -100,7 +101,7 @@ impl Message {
     pub(super) fn new(key: u64, queue_id: &[u8], at: u32) -> Message {
         Message {
             key,
-            head: head(queue_id, b""),
+            head: head(queue_id, b"", b""),
             recipients: SmallVec::new(),
             deferred: None,
             opening: 0,
@@ -113,19 +114,29 @@ impl Message {
         }
     }
 
+    /// Where the Message-ID and the correlation id begin.
+    fn ends(&self) -> (usize, usize) {
+        let length = |at: usize| usize::from(self.head.get(at).copied().unwrap_or(0));
+        (2 + length(0), 2 + length(0) + length(1))
+    }
+
     pub(super) fn queue_id(&self) -> &[u8] {
-        let length = usize::from(self.head.first().copied().unwrap_or(0));
-        self.head.get(1..1 + length).unwrap_or_default()
+        self.head.get(2..self.ends().0).unwrap_or_default()
     }
 
     /// Its Message-ID; empty as long as none was seen.
     pub(super) fn message_id(&self) -> &[u8] {
-        let length = usize::from(self.head.first().copied().unwrap_or(0));
-        self.head.get(1 + length..).unwrap_or_default()
+        let (first, end) = self.ends();
+        self.head.get(first..end).unwrap_or_default()
     }
 
-    pub(super) fn set_message_id(&mut self, message_id: &[u8]) {
-        self.head = head(self.queue_id(), message_id);
+    /// The correlation id under which it was announced; empty if it was not.
+    pub(super) fn announced(&self) -> &[u8] {
+        self.head.get(self.ends().1..).unwrap_or_default()
+    }
+
+    pub(super) fn set_message_id(&mut self, message_id: &[u8], announced: &[u8]) {
+        self.head = head(self.queue_id(), message_id, announced);
     }
 
     /// Sets a recipient's state; its place among the recipients, and whether it is new.
@@ -164,13 +175,11 @@ impl Message {
     }
 }
 
-fn head(queue_id: &[u8], message_id: &[u8]) -> Box<[u8]> {
-    let length = queue_id.len().min(255);
-    let mut bytes = Vec::with_capacity(1 + length + message_id.len());
-    bytes.push(length as u8);
-    bytes.extend_from_slice(&queue_id[..length]);
-    bytes.extend_from_slice(message_id);
-    bytes.into_boxed_slice()
+fn head(queue_id: &[u8], message_id: &[u8], announced: &[u8]) -> Box<[u8]> {
+    let first = &queue_id[..queue_id.len().min(255)];
+    let second = &message_id[..message_id.len().min(255)];
+    let lengths = [first.len() as u8, second.len() as u8];
+    [&lengths, first, second, announced].concat().into_boxed_slice()
 }
 
 /// The table.

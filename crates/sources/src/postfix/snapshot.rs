@@ -92,7 +92,7 @@ impl Correlator {
         closing.sort_by_key(|due| (due.at, due.key));
         aging.sort_by_key(|due| (due.at, due.key));
         let (closing, aging) = (VecDeque::from(closing), VecDeque::from(aging));
-        Ok(Correlator { options, messages, clock, hosts, recent: (second, recent), closing, aging })
+        Ok(Correlator { announced: None, options, messages, clock, hosts, recent: (second, recent), closing, aging })
     }
 }
 
@@ -105,6 +105,7 @@ fn write_message(out: &mut dyn Write, message: &Message) -> Result<()> {
     out.write_all(&[message.flags.0])?;
     write_bytes(out, message.queue_id())?;
     write_bytes(out, message.message_id())?;
+    write_bytes(out, message.announced())?;
     out.write_all(&(message.recipients.len() as u32).to_be_bytes())?;
     for recipient in &message.recipients {
         out.write_all(&recipient.to_be_bytes())?;
@@ -131,7 +132,11 @@ fn read_message(input: &mut dyn Read) -> Result<Message> {
         return Err(bad("a queue id longer than any is"));
     }
     let mut message = Message::new(key, &queue_id, 0);
-    message.set_message_id(&read_bytes(input)?);
+    let message_id = read_bytes(input)?;
+    if message_id.len() > 255 {
+        return Err(bad("a Message-ID longer than any that is kept"));
+    }
+    message.set_message_id(&message_id, &read_bytes(input)?);
     [message.opening, message.opened, message.last, message.due, message.expected] = numbers;
     message.attempts = attempts;
     message.flags = Flags(flags);
