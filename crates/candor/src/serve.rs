@@ -161,7 +161,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
     });
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(limits.writes_max + limits.reads_max + 8)
+        .max_blocking_threads(limits.writers_max + limits.reads_max + 16)
         .enable_all()
         .build()
         .context("start the runtime")?;

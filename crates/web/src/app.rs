@@ -35,7 +35,9 @@ pub struct Limits {
     pub lines_max: usize,
     /// Requests that write, waiting or under way.
     pub writes_max: usize,
-    /// Of these, of one key.
+    /// Of these, on a thread at once: threads that validate, seal and wait for the disk.
+    pub writers_max: usize,
+    /// Of all that write, those of one key.
     pub writes_of_key_max: usize,
     /// Reads under way.
     pub reads_max: usize,
@@ -51,6 +53,7 @@ impl Default for Limits {
             held_bytes_max: 192 << 20,
             lines_max: 10_000,
             writes_max: 256,
+            writers_max: 32,
             writes_of_key_max: 128,
             reads_max: 16,
             connections_max: 20_000,
@@ -93,6 +96,7 @@ pub struct App {
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) writes: Arc<Semaphore>,
+    pub(crate) work: Arc<Semaphore>,
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) bodies: Arc<Semaphore>,
     /// Writes under way of each key.
@@ -117,6 +121,7 @@ impl App {
             metrics: Metrics::default(),
             refusals: Mutex::default(),
             writes: Arc::new(Semaphore::new(parts.limits.writes_max)),
+            work: Arc::new(Semaphore::new(parts.limits.writers_max)),
             reads: Arc::new(Semaphore::new(parts.limits.reads_max)),
             bodies: crate::body::Share::all(parts.limits.held_bytes_max),
             writes_of: Mutex::default(),

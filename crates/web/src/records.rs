@@ -82,9 +82,12 @@ pub(crate) async fn post(
     };
     let mut share = Share::new(&app.bodies);
     let bytes = body::read(body, &mut share, &app.parts.limits).await?;
+    // Few threads do the work, for each keeps buffers and a compressor of its own; the rest waits here, bounded by the
+    // places.
+    let turn = Arc::clone(&app.work).acquire_owned().await.map_err(|why| crate::problem::internal(&why))?;
     let work = move || {
         let answer = run(&app, &task, bytes, &mut share);
-        drop((place, share));
+        drop((turn, place, share));
         answer
     };
     tokio::task::spawn_blocking(work)

@@ -37,6 +37,9 @@ def address():
         # Nothing is sent: this asks the kernel which address it would send from.
         probe.connect(("192.0.2.1", 9))
         return probe.getsockname()[0]
+    except OSError:
+        # No route: any address of this machine will do.
+        return subprocess.run(["hostname", "-I"], check=True, text=True, capture_output=True).stdout.split()[0]
     finally:
         probe.close()
 
