@@ -46,6 +46,9 @@ pub struct Bench {
     /// Seconds of more than the server can take; 600 is what is asked of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     overload_seconds: u64,
+    /// Single records a second that 64 connections send together.
+    #[arg(long, value_name = "RATE", default_value_t = 5000)]
+    singles_rate: u64,
     /// Train a compression dictionary on the workload and write it to this file, instead of measuring.
     #[arg(long, value_name = "FILE", hide = true)]
     dictionary: Option<PathBuf>,
@@ -108,7 +111,7 @@ impl Bench {
         let data = folder.join("trail");
         let trail = Trail::create(&data, None, None)?;
         let (ingest, visible) = self.ingest(&trail, &input)?;
-        let rss_after = resident_mib();
+        let rss_after = resident_mib("self");
         let singles = singles(&trail)?;
         let writers = many_writers(&trail)?;
         let searches = searches(&trail)?;
@@ -123,6 +126,7 @@ impl Bench {
                 records: self.records,
                 seed: self.seed,
                 subjects: self.subjects,
+                singles_rate: self.singles_rate.max(64),
                 flood_seconds: self.overload_seconds,
             };
             Some(crate::bench_http::measure(folder, &load, rate)?)
@@ -376,7 +380,7 @@ fn each_microsecond(mut run: impl FnMut()) -> f64 {
     start.elapsed().as_secs_f64() * 1e6 / count as f64
 }
 
-fn quantiles(mut values: Vec<f64>) -> serde_json::Value {
+pub fn quantiles(mut values: Vec<f64>) -> serde_json::Value {
     values.sort_by(f64::total_cmp);
     let at = |part: f64| {
         values.get(((values.len() as f64 - 1.0) * part).round().max(0.0) as usize).copied().unwrap_or(f64::NAN)
@@ -391,9 +395,9 @@ fn sha_probe() -> f64 {
     })
 }
 
-/// Memory of this process.
-pub fn resident_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Memory of a process by its number, or of this one: `self`.
+pub fn resident_mib(process: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
 }

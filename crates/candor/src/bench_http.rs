@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::bench::{quantiles, resident_mib};
 use crate::generate::Workload;
 
 /// Lines of a batch, and connections that send them.
 const BATCH: usize = 500;
 const BATCH_CONNECTIONS: u64 = 4;
-/// Connections of the singles, their rate together, and how long.
+/// Connections of the singles, and how long.
 const SINGLE_CONNECTIONS: u64 = 64;
-const SINGLES_A_SECOND: u64 = 5000;
 const SINGLES_SECONDS: u64 = 20;
 /// Connections of the overload: more than the server has places.
 const FLOOD_CONNECTIONS: u64 = 320;
@@ -33,6 +33,7 @@ pub struct Load {
     pub records: u64,
     pub seed: u64,
     pub subjects: u64,
+    pub singles_rate: u64,
     pub flood_seconds: u64,
 }
 
@@ -73,9 +74,7 @@ impl Server {
     }
 
     fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+        resident_mib(&self.child.id().to_string())
     }
 }
 
@@ -149,13 +148,6 @@ fn each(threads: u64, work: impl Fn(u64) -> Result<()> + Sync) -> Result<()> {
     failed.into_inner().ok().flatten().map_or(Ok(()), Err)
 }
 
-fn percentiles(mut times: Vec<f64>) -> Value {
-    times.sort_by(f64::total_cmp);
-    let at =
-        |share: f64| times.get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1))).copied();
-    json!({"count": times.len(), "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": times.last()})
-}
-
 /// Measures a server of its own in `folder`.
 pub fn measure(folder: &Path, load: &Load, in_process: f64) -> Result<Value> {
     let server = Server::start(&folder.join("served"))?;
@@ -197,7 +189,7 @@ fn batches(server: &Server, key: &str, load: &Load) -> Result<f64> {
 
 fn singles(server: &Server, key: &str, load: &Load) -> Result<Value> {
     let times = Mutex::new(Vec::new());
-    let gap = Duration::from_micros(1_000_000 * SINGLE_CONNECTIONS / SINGLES_A_SECOND);
+    let gap = Duration::from_micros(1_000_000 * SINGLE_CONNECTIONS / load.singles_rate);
     let start = Instant::now();
     each(SINGLE_CONNECTIONS, |thread| {
         let mut client = Client::connect(server.address, key)?;
@@ -224,7 +216,7 @@ fn singles(server: &Server, key: &str, load: &Load) -> Result<Value> {
     })?;
     let times = times.into_inner().unwrap_or_default();
     let rate = times.len() as f64 / start.elapsed().as_secs_f64();
-    Ok(json!({"connections": SINGLE_CONNECTIONS, "a_second": rate as u64, "ms_from_due": percentiles(times)}))
+    Ok(json!({"connections": SINGLE_CONNECTIONS, "a_second": rate as u64, "ms_from_due": quantiles(times)}))
 }
 
 /// More connections than there are places, each as fast as it may; then everything that was answered is asked for.

@@ -77,7 +77,7 @@ pub fn measure(lines: u64, open: u64) -> serde_json::Value {
     }
     let seconds = start.elapsed().as_secs_f64();
     drop(correlator);
-    let before = resident_mib();
+    let before = resident_mib("self");
     let mut correlator = Correlator::new(Options { messages_max: open as usize, ..Options::default() });
     for message in 0..open {
         for (daemon, text) in &LIFE[..3] {
@@ -90,7 +90,7 @@ pub fn measure(lines: u64, open: u64) -> serde_json::Value {
         correlator.line(line.as_bytes(), seen, &mut |_| {});
     }
     let held = correlator.open();
-    let mib = resident_mib() - before;
+    let mib = resident_mib("self") - before;
     json!({
         "lines": lines, "lines_a_second": (lines as f64 / seconds) as u64, "records": records,
         "bytes_a_record": bytes / records.max(1), "open_messages": held, "open_messages_mib": mib,

@@ -24,7 +24,7 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "A second file for the high-water mark, on another disk: who rolls back the data directory with its keys is noticed by it.",
     ),
     ("kinds_folder", "none", "Folder of further kinds, one JSON Schema each (docs/formats/kinds.md)."),
-    ("listen", "\"127.0.0.1:8780\"", "Address and port that `candor serve` listens on."),
+    ("listen", "\"127.0.0.1:8420\"", "Address and port that `candor serve` listens on."),
     (
         "tls_certificate",
         "none",
@@ -153,7 +153,7 @@ impl Default for Config {
             master_key_file: None,
             high_water_copy: None,
             kinds_folder: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             tls_certificate: None,
             tls_key: None,
             verify_days: 7,
@@ -178,9 +178,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let token = |text: &str| {
-            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/+-".contains(&b))
-        };
+        let token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(proof::encoding::is_token_byte);
         if !token(&self.environment) || self.site.as_ref().is_some_and(|site| !token(site)) {
             bail!("check configuration: environment and site must be 1 to 64 letters, digits or _.:/+-");
         }

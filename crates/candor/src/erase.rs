@@ -1,8 +1,7 @@
 //! Erasing a person, in steps that are each safe to do again.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use ledger::reader::Reader;
-use reads::guard::OwnRecord;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
 use seal::shared::SharedStore;
@@ -47,7 +46,7 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     let erasure_id = proof::encoding::hex(&seal::random::RandomPool::default().take::<12>());
     // 1. The decision is durable. A stop after this line is made good at the next start.
     let fields = json!({"erasure_id": erasure_id, "actor": actor, "reason": reason, "entries": entries.len(), "subjects": subjects});
-    let erased_entry = own(trail, "SUBJECT_ERASED", fields)?;
+    let erased_entry = trail.intake.own_one("SUBJECT_ERASED", fields)?;
     // What was sealed before and is not committed yet comes back and loses its personal body.
     trail.intake.submitter().bury(subjects.clone())?;
     for tagger in &taggers {
@@ -64,13 +63,13 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     }
     // 3. The views.
     views.forget_noted()?;
-    crate::postfix::forget_erased(trail)?;
+    crate::source_state::forget_erased(trail)?;
     // 4. The certificate.
     let places = ["keys", "identifiers", "index", "owners", "sources"].map(str::to_owned).to_vec();
     let completed = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
     let fields =
         json!({"erasure_id": erasure_id, "places": places, "completed": completed, "beyond_recovery_after": completed});
-    let completed_entry = own(trail, "ERASURE_COMPLETED", fields)?;
+    let completed_entry = trail.intake.own_one("ERASURE_COMPLETED", fields)?;
     Ok(Certificate {
         erasure_id,
         entries: entries.len(),
@@ -81,13 +80,9 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     })
 }
 
-fn own(trail: &Trail, kind: &'static str, fields: serde_json::Value) -> Result<u64> {
-    let indexes = trail.intake.own(vec![OwnRecord { kind, fields, subject: None }]).map_err(|why| anyhow!("{why}"))?;
-    indexes.first().copied().context("the record has no index")
-}
-
-/// Does every erasure again that the key store has not seen: after a stop, and after a restored backup.
-pub fn redo(reader: &Reader, store: &SharedStore, catalogue: &Catalogue) -> Result<()> {
+/// Does every erasure again that the key store has not seen: after a stop, and after a restored backup. Whether there
+/// was any: what intake keeps of the erased must then be looked through too.
+pub fn redo(reader: &Reader, store: &SharedStore, catalogue: &Catalogue) -> Result<bool> {
     let from = store.lock()?.erased_up_to();
     let mut found = Vec::new();
     reader.follow(from, |frame| {
@@ -107,18 +102,12 @@ pub fn redo(reader: &Reader, store: &SharedStore, catalogue: &Catalogue) -> Resu
     })?;
     let mut store = store.lock()?;
     let today = ledger::clock::Clock::now(&ledger::clock::SystemClock).day();
-    for index in found.into_iter().filter(|index| *index >= from) {
-        let stored = reader.entry(index)?;
-        let keys = open::keys(&stored, None, &mut store)?;
-        let opened = open::open(&stored, &keys, catalogue)?;
-        if let Ok(facts) = &opened.facts {
-            let fields = facts.fields();
-            let kind = opened.kind.map(|id| catalogue.kind(id)).context("the kind of an erasure is unknown")?;
-            let number = kind.number("/subjects").context("an erasure has no subjects")?;
-            let list = fields.iter().find(|field| field.number == number).map(|field| field.value).unwrap_or(b"[]");
-            let subjects: Vec<u64> = serde_json::from_slice(list).context("read the subjects of an erasure")?;
-            store.destroy_subjects(&subjects, today)?;
-        }
+    found.retain(|index| *index >= from);
+    for index in &found {
+        let Some((_, facts)) = open::facts(&reader.entry(*index)?, &mut store, catalogue)? else { continue };
+        let subjects = facts.get("subjects").context("an erasure has no subjects")?;
+        let subjects: Vec<u64> = serde_json::from_value(subjects.clone()).context("read the subjects of an erasure")?;
+        store.destroy_subjects(&subjects, today)?;
     }
-    Ok(())
+    Ok(!found.is_empty())
 }

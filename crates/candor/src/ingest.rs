@@ -282,7 +282,7 @@ fn feed(mut input: BufReader<impl Read>, mut batches: Batches, stop: &AtomicBool
         if line.last() == Some(&b'\n') {
             line.pop();
         } else if line.len() > RECORD_BYTES_MAX {
-            skip_line(&mut input)?;
+            input.skip_until(b'\n')?;
         }
         if line.last() == Some(&b'\r') {
             line.pop();
@@ -300,22 +300,6 @@ fn feed(mut input: BufReader<impl Read>, mut batches: Batches, stop: &AtomicBool
         batches.send(work(batch));
     }
     Ok(stop.load(Ordering::Relaxed))
-}
-
-fn skip_line(input: &mut impl BufRead) -> Result<()> {
-    loop {
-        let (used, ended) = {
-            let buffer = input.fill_buf()?;
-            match buffer.iter().position(|byte| *byte == b'\n') {
-                Some(at) => (at + 1, true),
-                None => (buffer.len(), buffer.is_empty()),
-            }
-        };
-        input.consume(used);
-        if ended {
-            return Ok(());
-        }
-    }
 }
 
 fn count(summary: &mut Summary, (line, answer): LineAnswer, shown: Shown) {

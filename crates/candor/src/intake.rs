@@ -282,6 +282,12 @@ impl Intake {
         self.try_own(records).map_err(|error| format!("{error:#}"))
     }
 
+    /// Records one thing of Candor's own; its index.
+    pub fn own_one(&self, kind: &'static str, fields: Value) -> Result<u64> {
+        let indexes = self.try_own(vec![OwnRecord { kind, fields, subject: None }])?;
+        indexes.first().copied().context("the record has no index")
+    }
+
     fn try_own(&self, records: Vec<OwnRecord>) -> Result<Vec<u64>> {
         self.shared.space.for_own()?;
         let mut worker = Worker::default();

@@ -3,6 +3,7 @@
 mod bench;
 mod bench_http;
 mod bench_log;
+mod clock_state;
 mod commands;
 mod config;
 mod erase;
@@ -14,8 +15,10 @@ mod postfix;
 mod progress;
 mod scrub;
 mod serve;
+mod source_state;
 mod space;
 mod trail;
+mod workers;
 
 use std::process::ExitCode;
 

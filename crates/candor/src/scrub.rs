@@ -11,7 +11,6 @@ use ledger::clock::{Clock, SystemClock};
 use ledger::disk::RealDisk;
 use ledger::verify::{self, Options, Progress};
 use proof::time::UnixMillis;
-use reads::guard::OwnRecord;
 use serde_json::json;
 
 use crate::intake::Intake;
@@ -72,8 +71,8 @@ impl Scrub {
         if let Some(finding) = first_bad {
             fields["first_bad"] = finding.chars().take(1024).collect::<String>().into();
         }
-        if let Err(why) = self.intake.own(vec![OwnRecord { kind: "VERIFICATION_RUN", fields, subject: None }]) {
-            eprintln!("candor: a verification could not be recorded: {why}");
+        if let Err(why) = self.intake.own_one("VERIFICATION_RUN", fields) {
+            eprintln!("candor: a verification could not be recorded: {why:#}");
         }
         if let Ok(mut newest) = self.newest.lock() {
             *newest = Some((SystemClock.now(), result == "holds"));

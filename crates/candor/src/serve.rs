@@ -3,22 +3,21 @@
 //! Owns the process: runtime, signals, the beats (once a minute what was refused, every five minutes of silence a
 //! HEARTBEAT), the threads that follow logs. What a request means is `web`'s.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use access::api_key::{self, Grant, Keyring, REGISTER, Scope, Token};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use clap::Args;
 use ledger::clock::{Clock, SystemClock};
-use reads::guard::OwnRecord;
 use reads::proofs::Proofs;
 use seal::random::RandomPool;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -26,22 +25,25 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use views::open;
 use views::registers::Thing;
 use web::app::{App, Limits, Parts};
-use web::submit::{Answer, RefusalCount, Submit, Unavailable};
+use web::submit::{Done, RefusalCount, Submit, Unavailable};
 
 use crate::commands::{Data, look};
 use crate::config::Config;
 use crate::ingest::{BATCH_LINES, Input, Shown};
-use crate::intake::{Accepted, Intake, LineAnswer, Sent, Worker};
+use crate::intake::{Intake, Why, refusal_record};
 use crate::postfix::PostfixLog;
 use crate::scrub::Scrub;
 use crate::trail::{OpenMode, Trail};
+use crate::workers::{Job, Workers};
 
-/// Batches of one request under way at once.
-const AHEAD_MAX: usize = 4;
+/// Threads that take in what requests bring, for each core: some of them wait for the disk.
+const WORKERS_A_CORE: usize = 2;
 /// Between two records of refusals.
 const BEAT: Duration = Duration::from_secs(60);
 /// An idle trail says that it lives this often.
 const HEARTBEAT_BEATS: u64 = 5;
+/// Between two looks at the clock's synchronisation.
+const CLOCK_BEATS: u64 = 10;
 /// Records about keys that are read at start, at most.
 const KEY_RECORDS_MAX: usize = 100_000;
 
@@ -53,6 +55,9 @@ pub struct Serve {
     /// Address and port to listen on; wins over the configuration.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Serve in clear beyond this machine, where no TLS files are configured: only behind a proxy that encrypts.
+    #[arg(long)]
+    insecure_http: bool,
 }
 
 impl Serve {
@@ -62,6 +67,11 @@ impl Serve {
         let trail = if first { Trail::create(data, None, None)? } else { Trail::open(data, OpenMode::default())? };
         let listen = self.listen.unwrap_or(trail.config.listen);
         let tls = acceptor(data, &trail.config)?;
+        if tls.is_none() && !listen.ip().is_loopback() && !self.insecure_http {
+            bail!(
+                "serve: {listen} is beyond this machine, and keys and records would cross the network in clear: set tls_certificate and tls_key, or give --insecure-http behind a proxy that encrypts"
+            );
+        }
         // Also for a trail that another command made: without such a key nobody could make any.
         let administered =
             keyring(&trail)?.iter().any(|key| key.may(Scope::Admin) && key.check(SystemClock.now()).is_ok());
@@ -84,13 +94,8 @@ fn create_admin(trail: &Trail) -> Result<Token> {
 pub fn create_key(intake: &Intake, grant: &Grant, actor: &str) -> Result<Token> {
     let (token, mut facts) = api_key::create(&RandomPool::default().take(), grant, None);
     facts["actor"] = json!(actor);
-    own(intake, "API_KEY_CREATED", facts).map_err(|why| anyhow!("{why}"))?;
+    intake.own_one("API_KEY_CREATED", facts)?;
     Ok(token)
-}
-
-fn own(intake: &Intake, kind: &'static str, fields: Value) -> Result<u64, String> {
-    let indexes = intake.own(vec![OwnRecord { kind, fields, subject: None }])?;
-    indexes.first().copied().ok_or_else(|| "the record has no index".to_owned())
 }
 
 /// The keys of a trail, from the records about them.
@@ -98,18 +103,9 @@ pub fn keyring(trail: &Trail) -> Result<Keyring> {
     let mut keys = Keyring::default();
     for index in trail.views()?.find(Thing::Own, REGISTER, KEY_RECORDS_MAX)? {
         let stored = trail.intake.reader().entry(index)?;
-        let mut store = trail.store.lock()?;
-        let opening = open::keys(&stored, None, &mut store)?;
-        let opened = open::open(&stored, &opening, &trail.catalogue)?;
-        let (Some(id), Ok(facts)) = (opened.kind, &opened.facts) else { continue };
-        let kind = trail.catalogue.kind(id);
-        let mut record = Map::new();
-        for field in facts.fields() {
-            if let Some(name) = kind.pointer(field.number).and_then(|pointer| pointer.strip_prefix('/')) {
-                record.insert(name.to_owned(), serde_json::from_slice(field.value).unwrap_or(Value::Null));
-            }
+        if let Some((kind, facts)) = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)? {
+            keys.apply(&kind.name, &Value::Object(facts));
         }
-        keys.apply(&kind.name, &Value::Object(record));
     }
     Ok(keys)
 }
@@ -142,13 +138,15 @@ fn short_name(origin: &str) -> String {
 
 fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Option<Token>) -> Result<()> {
     let limits = Limits::default();
-    let submit = Arc::new(Intaking { intake: trail.intake.clone(), workers: Mutex::default() });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = Workers::start(&trail.intake, cores * WORKERS_A_CORE)?;
+    let submit = Arc::new(Intaking { intake: trail.intake.clone(), workers });
     let newest = crate::scrub::Newest::default();
     let shown = Arc::clone(&newest);
     let app = App::new(Parts {
         guard: Arc::new(look::guard(trail)?),
         proofs: Proofs::new(Arc::clone(trail.intake.reader())),
-        submit: Arc::clone(&submit) as Arc<dyn Submit>,
+        submit,
         catalogue: Arc::clone(&trail.catalogue),
         keys: keyring(trail)?,
         sources: trail.config.sources.keys().cloned().collect(),
@@ -161,12 +159,14 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
     });
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(limits.writers_max + limits.reads_max + 16)
+        .max_blocking_threads(limits.unpacking_max + limits.reads_max + 16)
         .enable_all()
         .build()
         .context("start the runtime")?;
     let secure = tls.is_some();
     let served = std::thread::scope(|scope| {
+        // However this ends: the threads would be waited for and never end.
+        let _stops = Stops(&stop);
         let scrub = Scrub {
             journal: trail.paths.journal(),
             intake: trail.intake.clone(),
@@ -178,16 +178,22 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .name("scrub".into())
             .spawn_scoped(scope, move || scrub.run(stopped))
             .context("start a thread")?;
-        let followers = follow(scope, trail, &stop)?;
-        let served = runtime.block_on(serve(Arc::clone(&app), listen, tls, || greet(trail, listen, secure, token)));
-        stop.store(true, Ordering::Release);
-        drop(followers);
-        served
+        follow(scope, trail, &stop)?;
+        runtime.block_on(serve(Arc::clone(&app), listen, tls, || greet(trail, listen, secure, token)))
     });
     // Every request was answered or cut; what it left in the runtime ends here.
     runtime.shutdown_timeout(Duration::from_secs(10));
     app.record_refusals();
     served
+}
+
+/// Sets its mark when it goes.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// What an operator sees at start; the key only this once. That nobody reads it is no reason to stop.
@@ -208,15 +214,13 @@ fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>) 
     }
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
     if !secure && !listen.ip().is_loopback() {
-        eprintln!(
-            "candor: listening in clear beyond this machine: set tls_certificate and tls_key, or put a proxy before it"
-        );
+        eprintln!("candor: listening in clear beyond this machine, as --insecure-http asks");
     }
 }
 
 async fn serve(app: Arc<App>, listen: SocketAddr, tls: Option<TlsAcceptor>, greet: impl FnOnce()) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let listener = web::server::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
+    let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for a signal")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for a signal")?;
     greet();
@@ -232,9 +236,11 @@ async fn serve(app: Arc<App>, listen: SocketAddr, tls: Option<TlsAcceptor>, gree
     Ok(())
 }
 
-/// Once a minute: what was refused; after five minutes in which nothing came, a heartbeat.
+/// Once a minute: what was refused; after five minutes in which nothing came, a heartbeat; every ten minutes a look at
+/// whether the system says that its clock is synchronised.
 async fn beat(app: Arc<App>) {
-    let (mut size, mut silent) = (app.size(), 0);
+    let (mut size, mut silent, mut beats) = (app.size(), 0, 0u64);
+    let mut synchronised = true;
     let mut timer = tokio::time::interval(BEAT);
     timer.tick().await;
     loop {
@@ -242,13 +248,20 @@ async fn beat(app: Arc<App>) {
         silent = if app.size() == size { silent + 1 } else { 0 };
         let worker = Arc::clone(&app);
         let heart = silent >= HEARTBEAT_BEATS;
+        let look = beats.is_multiple_of(CLOCK_BEATS);
+        beats += 1;
         let done = tokio::task::spawn_blocking(move || {
             worker.record_refusals();
             if heart {
                 worker.heartbeat();
             }
+            let now = if look { crate::clock_state::synchronised().unwrap_or(true) } else { synchronised };
+            if synchronised && !now {
+                worker.clock_unsynchronised();
+            }
+            now
         });
-        let _ = done.await;
+        synchronised = done.await.unwrap_or(synchronised);
         if heart {
             silent = 0;
         }
@@ -261,8 +274,7 @@ fn follow<'scope, 'env>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     trail: &'env Trail,
     stop: &'env Arc<AtomicBool>,
-) -> Result<Vec<std::thread::ScopedJoinHandle<'scope, ()>>> {
-    let mut threads = Vec::new();
+) -> Result<()> {
     for (source, config) in &trail.config.sources {
         let Some(path) = &config.log else { continue };
         let log = PostfixLog::open(trail, source, &trail.paths.data.join(path), true)
@@ -275,93 +287,33 @@ fn follow<'scope, 'env>(
                 eprintln!("candor: source {source} stopped: {error:#}: mend the cause and restart");
             }
         };
-        threads
-            .push(std::thread::Builder::new().name("log".into()).spawn_scoped(scope, run).context("start a thread")?);
+        std::thread::Builder::new().name("log".into()).spawn_scoped(scope, run).context("start a thread")?;
     }
-    Ok(threads)
+    Ok(())
 }
 
-/// The intake as `web` sees it. Workers are kept from call to call for their buffers.
+/// The intake as `web` sees it.
 struct Intaking {
     intake: Intake,
-    workers: Mutex<Vec<Worker>>,
-}
-
-static LOGGED: AtomicU64 = AtomicU64::new(0);
-
-impl Intaking {
-    fn run(&self, worker: &mut Worker, source: &str, lines: &[(u64, &[u8])]) -> Result<Vec<LineAnswer>> {
-        if let [_] = lines {
-            return self.intake.lines(worker, source, lines);
-        }
-        let mut answers = Vec::with_capacity(lines.len());
-        let mut ahead: VecDeque<Sent> = VecDeque::new();
-        for some in lines.chunks(usize::from(BATCH_LINES)) {
-            if ahead.len() == AHEAD_MAX
-                && let Some(sent) = ahead.pop_front()
-            {
-                answers.extend(self.intake.land(worker, source, sent)?);
-            }
-            let prepared = self.intake.prepare(worker, source, some)?;
-            ahead.push_back(self.intake.send(prepared)?);
-        }
-        for sent in ahead {
-            answers.extend(self.intake.land(worker, source, sent)?);
-        }
-        Ok(answers)
-    }
-}
-
-fn answer(accepted: std::result::Result<Accepted, crate::intake::Refused>) -> Answer {
-    match accepted {
-        Ok(Accepted::Committed { index, leaf }) => Answer::Committed { index, leaf },
-        Ok(Accepted::Repeated { index, .. }) => Answer::Repeated { index },
-        Ok(Accepted::Conflict { index }) => Answer::Conflict { index },
-        Err(refused) => Answer::Refused {
-            code: refused.refusal.code(),
-            detail: refused.refusal.to_string(),
-            kind: refused.kind.map(|kind| kind.to_string()),
-            rule: refused.refusal.rule(),
-        },
-    }
+    workers: Workers,
 }
 
 impl Submit for Intaking {
-    fn submit(&self, source: &str, lines: &[(u64, &[u8])]) -> std::result::Result<Vec<(u64, Answer)>, Unavailable> {
+    fn submit(&self, source: &str, lines: Vec<(u64, Bytes)>, done: Done) {
         if self.intake.recipients(source).is_err() {
-            return Err(Unavailable::NoSource);
+            return done(Err(Unavailable::NoSource));
         }
-        let mut worker = self.workers.lock().ok().and_then(|mut kept| kept.pop()).unwrap_or_default();
-        let result = self.run(&mut worker, source, lines);
-        if let Ok(mut kept) = self.workers.lock() {
-            kept.push(worker);
-        }
-        match result {
-            Ok(answers) => Ok(answers.into_iter().map(|(line, accepted)| (line, answer(accepted))).collect()),
-            Err(error) => {
-                // One line for the operator and then each hundredth: a full disk must not fill the log too.
-                if LOGGED.fetch_add(1, Ordering::Relaxed).is_multiple_of(100) {
-                    eprintln!("candor: records can't be taken: {error:#}");
-                }
-                Err(Unavailable::Now("records can't be taken now, and nothing unanswered was: send this again; the server's log says why".into()))
-            }
-        }
+        self.workers.take(Job { source: source.to_owned(), lines, done });
     }
 
     fn own(&self, kind: &'static str, facts: Value) -> std::result::Result<u64, String> {
-        own(&self.intake, kind, facts)
+        self.intake.own_one(kind, facts).map_err(|why| format!("{why:#}"))
     }
 
     fn refused(&self, counts: Vec<RefusalCount>) -> std::result::Result<(), String> {
         let record = |refusal: RefusalCount| {
-            let mut fields = json!({"from_source": refusal.source, "code": refusal.code, "count": refusal.count});
-            if let Some(kind) = refusal.kind {
-                fields["kind_name"] = kind.into();
-            }
-            if let Some(rule) = refusal.rule {
-                fields["rule"] = rule.into();
-            }
-            OwnRecord { kind: "INPUT_REFUSED", fields, subject: None }
+            let why = Why { code: refusal.code, kind: refusal.kind.map(Arc::from), rule: refusal.rule };
+            refusal_record(&refusal.source, &why, refusal.count)
         };
         self.intake.own(counts.into_iter().map(record).collect()).map(drop)
     }

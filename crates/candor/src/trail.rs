@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 
 use anyhow::{Context, Result, anyhow, bail};
 use ledger::clock::{Clock, SystemClock};
@@ -68,6 +68,8 @@ const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// More entries than this that a stop left out of the views are written to disk once they are made up for: a process
 /// that dies again and again must not do the same work again and again.
 const CATCH_UP_KEPT: u64 = 4096;
+/// How often the key store is looked after where nothing else wakes its thread.
+const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// What may be told an opening.
 #[derive(Debug, Clone, Copy, Default)]
@@ -213,10 +215,7 @@ impl Trail {
         if let Some(checkpoint) = succeeds {
             fields["succeeds"] = checkpoint.into();
         }
-        trail
-            .intake
-            .own(vec![reads::guard::OwnRecord { kind: "TRAIL_OPENED", fields, subject: None }])
-            .map_err(|why| anyhow!("{why}"))?;
+        trail.intake.own_one("TRAIL_OPENED", fields)?;
         Ok(trail)
     }
 
@@ -265,7 +264,7 @@ impl Trail {
         }
         let reader = ledger.reader();
         let store = Arc::new(SharedStore::new(store));
-        crate::erase::redo(&reader, &store, &catalogue)?;
+        let redone = crate::erase::redo(&reader, &store, &catalogue)?;
         let views = if options.without_views {
             None
         } else {
@@ -312,7 +311,11 @@ impl Trail {
             views.clone(),
             clock,
         )?;
-        Ok(Trail { paths, config, store, views, catalogue, intake, sequencer: Some(sequencer), _lock: guard })
+        let trail = Trail { paths, config, store, views, catalogue, intake, sequencer: Some(sequencer), _lock: guard };
+        if redone {
+            crate::source_state::forget_erased(&trail)?;
+        }
+        Ok(trail)
     }
 
     /// The open views.
@@ -342,15 +345,19 @@ impl Trail {
     }
 }
 
-/// Starts the thread that makes keys durable while the batches that took them are still being sealed. It ends with the
-/// last sender. What fails here fails again, and is told, where the writer asks for it.
+/// Starts the thread that makes keys durable while the batches that took them are still being sealed, and that tidies
+/// the key store. It ends with the last sender. What fails here fails again, and is told, where the writer asks for it.
 fn commit_keys(store: &Arc<SharedStore>) -> Result<SyncSender<()>> {
     let (sender, nudges) = sync_channel(1);
     let store = Arc::clone(store);
     let run = move || {
-        for () in nudges {
-            let ticket = store.lock().map(|store| store.ticket());
-            let _ = ticket.and_then(|ticket| store.ensure(ticket));
+        loop {
+            match nudges.recv_timeout(TIDY_EVERY) {
+                Ok(()) => drop(store.lock().map(|store| store.ticket()).and_then(|ticket| store.ensure(ticket))),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let _ = store.tidy();
         }
     };
     std::thread::Builder::new().name("keys".into()).spawn(run).context("start a thread")?;

@@ -16,6 +16,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
+/// Whether a byte may stand in a token: a word that names something and says nothing else.
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.:/+-".contains(&byte)
+}
+
 /// The unsigned number whose big-endian bytes these are, eight at most.
 pub fn big_endian(bytes: &[u8]) -> u64 {
     debug_assert!(bytes.len() <= 8, "a number of at most 64 bits");

@@ -290,7 +290,7 @@ impl Guard {
                 *counts.entry(day).or_default() += 1;
             })?,
             By::Kind => {
-                for name in self.catalogue.all().map(|kind| &kind.name) {
+                for name in self.catalogue.current().map(|kind| &kind.name) {
                     let mut one = query.clone();
                     one.words.push(words::filter("kind", name));
                     let mut count = 0u64;

@@ -10,6 +10,8 @@ pub enum IdentifierType {
     Address = 2,
     /// A telephone number in E.164.
     Phone = 3,
+    /// A member of staff or another user of the business's systems, by the opaque id that actors have.
+    UserId = 4,
 }
 
 impl IdentifierType {
@@ -19,6 +21,7 @@ impl IdentifierType {
             "customer_id" => Some(IdentifierType::CustomerId),
             "address" => Some(IdentifierType::Address),
             "phone" => Some(IdentifierType::Phone),
+            "user_id" => Some(IdentifierType::UserId),
             _ => None,
         }
     }
@@ -28,7 +31,7 @@ impl IdentifierType {
 pub fn normalise(kind: IdentifierType, given: &str) -> String {
     let given = given.trim();
     match kind {
-        IdentifierType::CustomerId => given.to_owned(),
+        IdentifierType::CustomerId | IdentifierType::UserId => given.to_owned(),
         IdentifierType::Address => normalise_address(given),
         IdentifierType::Phone => normalise_phone(given),
     }

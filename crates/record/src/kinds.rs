@@ -77,6 +77,66 @@ const SHIPPED: &[&str] = shipped![
     "EMAIL_SENT" 2,
     "EMAIL_DELIVERY_STATUS" 2,
     "NOTIF_FAILED" 2,
+    // What a business does for its customers beside mail (document 1).
+    "TICKET_OPENED",
+    "TICKET_CHANGED",
+    "TICKET_STATUS_CHANGED",
+    "TICKET_COMMUNICATION",
+    "TICKET_RESOLVED",
+    "TICKET_RATED",
+    "CALL_STARTED",
+    "CALL_ENDED",
+    "CALL_LOGGED",
+    "CALL_FOLLOWED_UP",
+    "MESSAGE_SENT",
+    "MESSAGE_DELIVERED",
+    "MESSAGE_READ",
+    "MESSAGE_FAILED",
+    "MESSAGE_RECEIVED",
+    "MESSAGE_NOTED",
+    "ORDER_PLACED",
+    "ORDER_CONFIRMED",
+    "ORDER_PROCESSED",
+    "ORDER_SHIPPED",
+    "ORDER_DELIVERED",
+    "ORDER_CANCELLED",
+    "ORDER_RETURNED",
+    "ORDER_CHANGED",
+    "ORDER_PAYMENT",
+    "ORDER_COMMUNICATION",
+    "SESSION_STARTED",
+    "SESSION_ENDED",
+    "SESSION_ACTIVITY",
+    "SESSION_SECURITY_EVENT",
+    "DATA_MODIFIED",
+    "DATA_CHANGE_DECIDED",
+    "DATA_ACCESSED",
+    "REQUEST_RECEIVED",
+    "REQUEST_VERIFIED",
+    "REQUEST_EXTENDED",
+    "REQUEST_COMPLETED",
+    "REQUEST_REFUSED",
+    "REQUEST_WITHDRAWN",
+    "REQUEST_NOTED",
+    "CONSENT_ASKED",
+    "CONSENT_GIVEN",
+    "CONSENT_REFUSED",
+    "CONSENT_WITHDRAWN",
+    "CONSENT_EXPIRED",
+    "CONSENT_OBJECTED",
+    "BREACH_DISCOVERED",
+    "BREACH_CHANGED",
+    "BREACH_REGULATOR_NOTIFIED",
+    "BREACH_CUSTOMERS_NOTIFIED",
+    "BREACH_REMEDIATED",
+    "BREACH_CLOSED",
+    "SYSTEM_EVENT",
+    "ALERT_RAISED",
+    "ALERT_ACKNOWLEDGED",
+    "ALERT_RESOLVED",
+    "COMPLETENESS",
+    "SIGHTINGS",
+    "QUEUE_OBSERVED",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.
@@ -146,6 +206,12 @@ impl Catalogue {
     /// All kinds in the order they were added.
     pub fn all(&self) -> impl Iterator<Item = &Kind> {
         self.kinds.iter()
+    }
+
+    /// The newest version of each kind, in the order they were added.
+    pub fn current(&self) -> impl Iterator<Item = &Kind> {
+        let newest = |kind: &&Kind| self.newest(&kind.name).is_some_and(|id| self.kind(id).version == kind.version);
+        self.kinds.iter().filter(newest)
     }
 
     /// The newest version of a kind that `authority` may make.

@@ -329,7 +329,7 @@ fn name_subject(minimal: &mut Minimal, kind: &Kind) {
         return;
     }
     let mut found = Vec::new();
-    for span in &minimal.personal {
+    for span in minimal.facts.iter().chain(&minimal.personal) {
         if let Some((_, identifier)) = kind.subject_fields.iter().find(|(number, _)| *number == span.number) {
             let value = normalise(*identifier, &string(minimal.value(span)));
             if !value.is_empty() {

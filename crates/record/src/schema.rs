@@ -188,7 +188,7 @@ pub struct Kind {
     pub class: ClassId,
     /// The class instead, if any of these top-level properties is given.
     pub class_with: Option<(ClassId, Vec<u16>)>,
-    /// The personal fields that name the subject.
+    /// The fields that name the subject.
     pub subject_fields: Vec<(u16, IdentifierType)>,
     /// Document 2's `/recipient`, `/recipient_hashes` and `/recipient_count`, where the kind has them.
     pub recipient_fields: Option<[u16; 3]>,
@@ -447,9 +447,10 @@ impl Compiler {
         let names_subject = match map.get("x-names").and_then(Value::as_str) {
             None => None,
             Some(name) => match IdentifierType::by_name(name) {
-                Some(kind) if class == FieldClass::Personal => Some(kind),
+                // An actor's id is opaque and a fact; where the record is about that actor, it names the subject too.
+                Some(kind) if class == FieldClass::Personal || kind == IdentifierType::UserId => Some(kind),
                 Some(_) => return self.refuse(&format!("{at}/x-names"), "a fact cannot name the subject"),
-                None => return self.refuse(&format!("{at}/x-names"), "must be customer_id, address or phone"),
+                None => return self.refuse(&format!("{at}/x-names"), "must be customer_id, address, phone or user_id"),
             },
         };
         let set_by_candor = map.get("x-set-by").and_then(Value::as_str) == Some("candor");

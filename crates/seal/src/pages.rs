@@ -28,9 +28,12 @@ const FAN_OUT: u64 = 256;
 const LEVELS: u8 = 3;
 /// Pages kept in memory before half of the clean leaves go: at about 2.5 KiB each, 15 MiB.
 const CACHED_PAGES_MAX: usize = 6_144;
-/// SQLite pages in the write-ahead log before they are copied to their places: 32 MiB. Identifiers fall on pages at
-/// random, so the longer the log, the more changes of one page are copied once.
-const LOG_PAGES_MAX: u32 = 8192;
+/// SQLite pages in the write-ahead log before they are copied to their places, beside the writing: 32 MiB. Identifiers
+/// fall on pages at random, so the longer the log, the more changes of one page are copied once.
+const LOG_PAGES_MAX: u64 = 8192;
+/// Where nobody copies beside the writing, the writer does it at so many pages.
+const LOG_PAGES_HARD_MAX: u64 = 4 * LOG_PAGES_MAX;
+const DATABASE_PAGE_BYTES: usize = 4096;
 const SLOT_BYTES: usize = 512;
 const ROOT_MAGIC: &[u8; 8] = b"CNDRROOT";
 const ROOT_VERSION: u16 = 1;
@@ -72,6 +75,39 @@ struct Page {
 struct Database {
     connection: rusqlite::Connection,
     written: u64,
+    /// About how many pages went into the write-ahead log since it was last copied.
+    log_pages: u64,
+}
+
+/// The write-ahead log of the pages, to be copied to their places beside the writing: a copy takes tens of
+/// milliseconds, for which nobody who waits for a key should have to wait.
+#[derive(Clone)]
+pub(crate) struct Log {
+    folder: PathBuf,
+    database: Arc<Mutex<Database>>,
+}
+
+impl Log {
+    /// Copies the log if it is long: most of it while others write, the little that came meanwhile while they wait, so
+    /// that the log can begin again.
+    pub(crate) fn copy(&self) -> Result<(), Error> {
+        let held = || self.database.lock().map_err(|_| Error::Stopped);
+        if held()?.log_pages < LOG_PAGES_MAX {
+            return Ok(());
+        }
+        checkpoint(&open_database(&self.folder)?, "PASSIVE")?;
+        let mut held = held()?;
+        checkpoint(&held.connection, "PASSIVE")?;
+        held.log_pages = 0;
+        Ok(())
+    }
+}
+
+fn checkpoint(connection: &rusqlite::Connection, mode: &str) -> Result<(), Error> {
+    let _busy: i64 = connection
+        .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0))
+        .map_err(database("checkpoint"))?;
+    Ok(())
 }
 
 /// What one commit writes: gathered under the store's lock, written outside it.
@@ -103,6 +139,7 @@ impl Batch {
         }
         transaction.commit().map_err(database("commit"))?;
         held.written = self.number;
+        held.log_pages += self.rows.iter().map(|(_, blob)| (blob.len() / DATABASE_PAGE_BYTES + 1) as u64).sum::<u64>();
         self.durable.store(self.number, Ordering::Release);
         Ok(())
     }
@@ -118,6 +155,7 @@ impl Batch {
 /// Two connections: one writes, outside the store's lock, the other reads pages that are not in memory. A page leaves
 /// memory only when its newest change is durable, so the reading one never sees an older page than it should.
 pub(crate) struct Pages {
+    folder: PathBuf,
     database: Arc<Mutex<Database>>,
     reading: rusqlite::Connection,
     /// Batches gathered so far; the next one's number is one more.
@@ -200,8 +238,9 @@ impl Pages {
         master: MasterKey,
         root_key: Key,
     ) -> Result<Pages, Error> {
-        let database = Database { connection: open_database(folder)?, written: 0 };
+        let database = Database { connection: open_database(folder)?, written: 0, log_pages: 0 };
         Ok(Pages {
+            folder: folder.to_owned(),
             database: Arc::new(Mutex::new(database)),
             reading,
             gathered: 0,
@@ -323,6 +362,11 @@ impl Pages {
         Ok(())
     }
 
+    /// See [`Log`].
+    pub(crate) fn log(&self) -> Log {
+        Log { folder: self.folder.clone(), database: Arc::clone(&self.database) }
+    }
+
     /// The batch that carries what has changed up to now: once the one of this number is durable, so is all of it.
     pub(crate) fn newest(&self) -> u64 {
         self.gathered + u64::from(self.changed)
@@ -416,11 +460,7 @@ impl Pages {
         self.write_root(std::slice::from_ref(&root_key))?;
         self.write_root(std::slice::from_ref(&root_key))?;
         let held = self.database.lock().map_err(|_| Error::Stopped)?;
-        let _busy: i64 = held
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-            .map_err(database("checkpoint"))?;
-        Ok(())
+        checkpoint(&held.connection, "TRUNCATE")
     }
 
     fn rekey_doomed(&mut self) -> Result<(), Error> {
@@ -479,7 +519,7 @@ fn open_database(folder: &Path) -> Result<rusqlite::Connection, Error> {
     connection
         .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -4096;
-             PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX};
+             PRAGMA wal_autocheckpoint = {LOG_PAGES_HARD_MAX};
              CREATE TABLE IF NOT EXISTS page(id INTEGER PRIMARY KEY, blob BLOB NOT NULL);",
         ))
         .map_err(database("open"))?;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::Error;
+use crate::pages::Log;
 use crate::store::KeyStore;
 
 /// A moment in the store's life: everything before it, once durable, can be relied on.
@@ -15,17 +16,23 @@ pub struct Ticket(pub u64);
 
 /// The store as many threads use it: keys are taken under a short lock, and one thread at a time makes what all have
 /// taken durable, outside that lock.
-#[derive(Debug)]
 pub struct SharedStore {
     store: Mutex<KeyStore>,
     durable: Arc<AtomicU64>,
     writing: Mutex<()>,
+    log: Log,
+}
+
+impl std::fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedStore")
+    }
 }
 
 impl SharedStore {
     /// Shares a store.
     pub fn new(store: KeyStore) -> SharedStore {
-        SharedStore { durable: store.durable(), store: Mutex::new(store), writing: Mutex::new(()) }
+        SharedStore { durable: store.durable(), log: store.log(), store: Mutex::new(store), writing: Mutex::new(()) }
     }
 
     /// The store, for short work in memory.
@@ -34,6 +41,15 @@ impl SharedStore {
     /// Another thread panicked while it held the store.
     pub fn lock(&self) -> Result<MutexGuard<'_, KeyStore>, Error> {
         self.store.lock().map_err(|_| Error::Stopped)
+    }
+
+    /// Copies the store's own write-ahead log to its places where that is due. Takes tens of milliseconds in which
+    /// others go on: for a thread that nobody waits for.
+    ///
+    /// # Errors
+    /// The disk refuses; nothing is lost by it, and the log grows until it can be copied.
+    pub fn tidy(&self) -> Result<(), Error> {
+        self.log.copy()
     }
 
     /// Returns when everything up to the ticket is durable, by somebody else's write or by one of its own.

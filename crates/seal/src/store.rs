@@ -20,7 +20,7 @@ use crate::cache::Generations;
 use crate::crypto::{Key, KeyedHash, subkey};
 use crate::error::Error;
 use crate::master::MasterKey;
-use crate::pages::{Batch, Pages, Tree};
+use crate::pages::{Batch, Log, Pages, Tree};
 use crate::random::RandomPool;
 use crate::shared::Ticket;
 pub use crate::subjects::IdentifierTag;
@@ -584,6 +584,11 @@ impl KeyStore {
     /// The newest durable ticket, to be read without the store's lock.
     pub(crate) fn durable(&self) -> Arc<AtomicU64> {
         self.pages.durable()
+    }
+
+    /// The store's log, to be copied without the store's lock.
+    pub(crate) fn log(&self) -> Log {
+        self.pages.log()
     }
 
     /// What is not durable yet, to be written outside the store's lock.

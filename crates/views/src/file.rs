@@ -136,14 +136,21 @@ impl Vault {
         Ok(EncryptedWriter { file, key: self.file_key(&salt), block: 0, buffer: Vec::with_capacity(BLOCK + TAG_BYTES) })
     }
 
+    /// Makes a file anew: one that an unfinished attempt left is taken away.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn create_anew(&self, path: &Path) -> io::Result<EncryptedWriter> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.create(path),
+        }
+    }
+
     /// Writes a whole file beside and renames it.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let new = path.with_extension("new");
-        match std::fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut writer = self.create(&new)?;
+        let mut writer = self.create_anew(&new)?;
         writer.write_all(bytes)?;
         writer.finish()?;
         std::fs::rename(&new, path)

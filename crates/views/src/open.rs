@@ -3,9 +3,11 @@
 use proof::commitment::Field;
 use record::kinds::{Catalogue, KindId};
 use record::minimal::number;
+use record::schema::Kind;
 use seal::crypto::Key;
 use seal::sealed::{OpenBody, OpeningKeys, Parts, Role};
 use seal::store::KeyStore;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 use ledger::reader::StoredEntry;
@@ -80,6 +82,25 @@ pub fn open(stored: &StoredEntry, keys: &EntryKeys, catalogue: &Catalogue) -> Re
         (Some(personal), Some(_)) => Ok(parts.open(&opening, Role::Personal, &personal.commitment)?),
     };
     Ok(Opened { facts: Ok(facts), personal, kind })
+}
+
+/// The facts of an entry by the names of their fields, and its kind; `None` if they are gone or of no known kind.
+///
+/// # Errors
+/// As [`open`].
+pub fn facts<'c>(
+    stored: &StoredEntry,
+    store: &mut KeyStore,
+    catalogue: &'c Catalogue,
+) -> Result<Option<(&'c Kind, Map<String, Value>)>, Error> {
+    let opened = open(stored, &keys(stored, None, store)?, catalogue)?;
+    let (Some(id), Ok(body)) = (opened.kind, &opened.facts) else { return Ok(None) };
+    let kind = catalogue.kind(id);
+    let named = |field: Field<'_>| {
+        let name = kind.pointer(field.number)?.strip_prefix('/')?.to_owned();
+        Some((name, serde_json::from_slice(field.value).unwrap_or(Value::Null)))
+    };
+    Ok(Some((kind, body.fields().into_iter().filter_map(named).collect())))
 }
 
 fn kind_of(facts: &OpenBody, catalogue: &Catalogue) -> Option<KindId> {

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// One commit's documents, flat: no allocation for each.
+/// Commits of single records are joined up to so many: a search looks at each batch.
+const JOINED_MAX: usize = 512;
+
+/// Some commits' documents, flat: no allocation for each.
 #[derive(Default)]
 pub(crate) struct TailBatch {
     pub(crate) entries: Vec<u64>,
@@ -20,6 +23,14 @@ impl TailBatch {
         self.ends.push(self.hashes.len() as u32);
     }
 
+    fn append(&mut self, other: TailBatch) {
+        let offset = self.hashes.len() as u32;
+        self.entries.extend(other.entries);
+        self.times.extend(other.times);
+        self.ends.extend(other.ends.iter().map(|end| end + offset));
+        self.hashes.extend(other.hashes);
+    }
+
     fn hashes(&self, place: usize) -> &[u32] {
         let start = if place == 0 { 0 } else { self.ends[place - 1] as usize };
         &self.hashes[start..self.ends[place] as usize]
@@ -33,8 +44,14 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn push(&mut self, batch: Arc<TailBatch>) {
-        self.batches.push_back(batch);
+    /// Takes a commit: into the batch before where that is short and nobody is reading it, or as a batch of its own.
+    pub(crate) fn push(&mut self, batch: TailBatch) {
+        if let Some(last) = self.batches.back_mut().and_then(Arc::get_mut)
+            && last.entries.len() + batch.entries.len() <= JOINED_MAX
+        {
+            return last.append(batch);
+        }
+        self.batches.push_back(Arc::new(batch));
     }
 
     /// The first entry that the tail has.

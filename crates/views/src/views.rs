@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, RwLock};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use ledger::background::{LAST, step_back};
 use ledger::reader::Reader;
@@ -27,8 +27,9 @@ use crate::registers::{Registers, Thing};
 use crate::tail::{Tail, TailBatch};
 use crate::words::{self, KindWords, Words};
 
-/// Commits waiting for the thread, at most: of about 1,000 records at full speed, 1 MiB each.
-const QUEUE_MAX: usize = 24;
+/// Documents waiting for the thread, at most: about 1 KiB each. While it writes a partition, single records must not
+/// have to wait, however many commits they make.
+const WAITING_MAX: usize = 24 << 10;
 
 /// What the views need of one record.
 #[derive(Debug, Clone)]
@@ -50,6 +51,42 @@ pub struct Applied {
     pub subject: Option<u64>,
     /// What it says.
     pub document: Document,
+}
+
+/// How many documents wait for the thread.
+struct Room {
+    /// The count; `None` once the thread has ended.
+    waiting: Mutex<Option<usize>>,
+    freed: Condvar,
+}
+
+impl Room {
+    fn new() -> Room {
+        Room { waiting: Mutex::new(Some(0)), freed: Condvar::new() }
+    }
+
+    /// Waits for room. A commit that is larger than all of it waits until nothing else does.
+    fn take(&self, count: usize) -> Result<(), Error> {
+        let full = |waiting: &mut Option<usize>| waiting.is_some_and(|held| held > 0 && held + count > WAITING_MAX);
+        let held = self.waiting.lock().map_err(|_| Error::Stopped)?;
+        let mut held = self.freed.wait_while(held, full).map_err(|_| Error::Stopped)?;
+        *held.as_mut().ok_or(Error::Stopped)? += count;
+        Ok(())
+    }
+
+    fn give(&self, count: usize) {
+        if let Ok(mut held) = self.waiting.lock() {
+            *held = held.map(|held| held - count);
+        }
+        self.freed.notify_all();
+    }
+
+    fn close(&self) {
+        if let Ok(mut held) = self.waiting.lock() {
+            *held = None;
+        }
+        self.freed.notify_all();
+    }
 }
 
 enum Command {
@@ -134,7 +171,8 @@ pub struct Views {
     pending: std::path::PathBuf,
     searcher: TextSearcher,
     vault: Vault,
-    queue: Option<SyncSender<Command>>,
+    queue: Option<Sender<Command>>,
+    room: Arc<Room>,
     thread: Option<std::thread::JoinHandle<()>>,
     cursor: u64,
 }
@@ -159,14 +197,15 @@ impl Views {
         let registers = Registers::open(&folder.join("registers"), vault.clone())?;
         let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers });
         let (searcher, cursor) = (index.searcher(), index.cursor());
-        let (queue, commands) = sync_channel(QUEUE_MAX);
-        let writer = Writer { shared: Arc::clone(&shared), index, next: cursor };
+        let (queue, commands) = channel();
+        let room = Arc::new(Room::new());
+        let writer = Writer { shared: Arc::clone(&shared), index, next: cursor, room: Arc::clone(&room) };
         let thread = std::thread::Builder::new()
             .name("views".into())
             .spawn(move || writer.run(&commands))
             .map_err(io("start"))?;
         let pending = folder.join("forget.pending");
-        Ok(Views { shared, pending, searcher, vault, queue: Some(queue), thread: Some(thread), cursor })
+        Ok(Views { shared, pending, searcher, vault, queue: Some(queue), room, thread: Some(thread), cursor })
     }
 
     /// Entries below this index were in the index when it was opened: follow from here.
@@ -189,10 +228,8 @@ impl Views {
     /// # Errors
     /// The thread that writes the views has ended.
     pub fn apply(&self, documents: Vec<Applied>) -> Result<(), Error> {
-        // Without the thread nothing would leave memory again.
-        if self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished) {
-            return Err(Error::Stopped);
-        }
+        // Without the thread nothing would leave memory again: it is noticed here.
+        self.room.take(documents.len())?;
         let mut batch = TailBatch::default();
         let mut owned = Vec::new();
         for applied in &documents {
@@ -205,7 +242,7 @@ impl Views {
             applied.document.keys.clone().into_iter().map(move |key| (key, entry))
         };
         self.shared.registers.add(documents.iter().flat_map(rows))?;
-        self.shared.tail.write().map_err(|_| Error::Stopped)?.push(Arc::new(batch));
+        self.shared.tail.write().map_err(|_| Error::Stopped)?.push(batch);
         self.send(Command::Add(documents))
     }
 
@@ -418,13 +455,24 @@ struct Writer {
     shared: Arc<Shared>,
     index: TextIndex,
     next: u64,
+    room: Arc<Room>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.room.close();
+    }
 }
 
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>) {
         for command in commands {
             let done = match command {
-                Command::Add(documents) => self.add(&documents),
+                Command::Add(documents) => {
+                    let added = self.add(&documents);
+                    self.room.give(documents.len());
+                    added
+                }
                 Command::Flush(answer) => {
                     let result = self.flush();
                     let _ = answer.send(result);

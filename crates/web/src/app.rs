@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use access::api_key::Keyring;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -35,8 +35,8 @@ pub struct Limits {
     pub lines_max: usize,
     /// Requests that write, waiting or under way.
     pub writes_max: usize,
-    /// Of these, on a thread at once: threads that validate, seal and wait for the disk.
-    pub writers_max: usize,
+    /// Of these, packed bodies that are expanded at once.
+    pub unpacking_max: usize,
     /// Of all that write, those of one key.
     pub writes_of_key_max: usize,
     /// Reads under way.
@@ -53,7 +53,7 @@ impl Default for Limits {
             held_bytes_max: 192 << 20,
             lines_max: 10_000,
             writes_max: 256,
-            writers_max: 32,
+            unpacking_max: 4,
             writes_of_key_max: 128,
             reads_max: 16,
             connections_max: 20_000,
@@ -96,7 +96,7 @@ pub struct App {
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) writes: Arc<Semaphore>,
-    pub(crate) work: Arc<Semaphore>,
+    pub(crate) unpacking: Arc<Semaphore>,
     pub(crate) reads: Arc<Semaphore>,
     pub(crate) bodies: Arc<Semaphore>,
     /// Writes under way of each key.
@@ -112,16 +112,16 @@ pub struct App {
 
 impl App {
     /// Puts the application together.
-    pub fn new(parts: Parts) -> Arc<App> {
+    pub fn new(mut parts: Parts) -> Arc<App> {
         let mut run = [0; 8];
         run.copy_from_slice(&(parts.random)()[..8]);
         let description = openapi::describe(&parts.catalogue, &parts.limits, &parts.sources, &parts.name).to_string();
         Arc::new(App {
-            keys: RwLock::new(parts.keys.clone()),
+            keys: RwLock::new(std::mem::take(&mut parts.keys)),
             metrics: Metrics::default(),
             refusals: Mutex::default(),
             writes: Arc::new(Semaphore::new(parts.limits.writes_max)),
-            work: Arc::new(Semaphore::new(parts.limits.writers_max)),
+            unpacking: Arc::new(Semaphore::new(parts.limits.unpacking_max)),
             reads: Arc::new(Semaphore::new(parts.limits.reads_max)),
             bodies: crate::body::Share::all(parts.limits.held_bytes_max),
             writes_of: Mutex::default(),
@@ -168,6 +168,11 @@ impl App {
         let _ = self.parts.submit.own("HEARTBEAT", serde_json::json!({"size": self.size()}));
     }
 
+    /// Says that the system's clock is not synchronised any more.
+    pub fn clock_unsynchronised(&self) {
+        let _ = self.parts.submit.own("CLOCK_UNSYNCED", serde_json::json!({"severity": "warning"}));
+    }
+
     /// Tells `/health/ready` that no more work is wanted.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -207,11 +212,9 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 /// What every request gets: an id, headers of safety, a count.
-async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let number = app.requests.fetch_add(1, Ordering::Relaxed);
     let id = RequestId(format!("{}-{number}", proof::encoding::hex(&app.run)));
-    request.extensions_mut().insert(id.clone());
-    let method = request.method().clone();
     let route = app.metrics.route(request.uri().path());
     let start = tokio::time::Instant::now();
     let mut response = id.clone().within(next.run(request)).await;
@@ -233,9 +236,6 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    if method == Method::HEAD {
-        headers.remove(header::TRANSFER_ENCODING);
     }
     response
 }

@@ -26,13 +26,16 @@ impl Caller {
 /// Cookie in which a browser keeps the key of a page that shows nothing personal.
 pub(crate) const COOKIE: &str = "candor_key";
 
-/// The caller of a page, by the key in its cookie.
-pub(crate) fn page_caller(app: &App, headers: &HeaderMap, scope: Scope) -> Option<Caller> {
+/// The key that a page's cookie holds.
+pub(crate) fn cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
-    let token = cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='))?;
+    cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+/// Whether a key opens pages for reading.
+pub(crate) fn opens(app: &App, token: &str) -> bool {
     let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let key = keys.authenticate(token, app.now()).ok().filter(|key| key.may(scope))?;
-    Some(Caller { key: key.clone() })
+    keys.authenticate(token, app.now()).is_ok_and(|key| key.may(Scope::Read))
 }
 
 fn token(headers: &HeaderMap) -> Option<&str> {

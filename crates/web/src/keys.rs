@@ -44,7 +44,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
 }
 
 fn token(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/+-".contains(&b))
+    (1..=64).contains(&text.len()) && text.bytes().all(proof::encoding::is_token_byte)
 }
 
 /// Reads a JSON object of known names.

@@ -8,7 +8,7 @@ use askama::Template;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use proof::time::UnixMillis;
 use reads::proofs::Line;
@@ -73,7 +73,7 @@ async fn render_tail(app: Arc<App>, open: bool, refused: bool) -> Result<Respons
 
 /// The newest entries, for a browser that has a key; else the form that asks for one.
 pub(crate) async fn tail(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let open = auth::page_caller(&app, &headers, Scope::Read).is_some();
+    let open = auth::cookie(&headers).is_some_and(|key| auth::opens(&app, key));
     render_tail(app, open, false).await
 }
 
@@ -82,17 +82,11 @@ pub(crate) async fn open_tail(State(app): State<Arc<App>>, body: Body) -> Result
     let bytes = body::read(body, &mut Share::new(&app.bodies), &app.parts.limits).await?;
     let key = form_urlencoded::parse(&bytes).find(|(name, _)| name == "key").map(|(_, key)| key.into_owned());
     let key = key.unwrap_or_default();
-    let cookie = format!("{}={key}", auth::COOKIE);
-    let known = HeaderValue::from_str(&cookie).ok().and_then(|value| {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, value);
-        auth::page_caller(&app, &headers, Scope::Read)
-    });
-    if known.is_none() {
+    if !auth::opens(&app, &key) {
         return render_tail(app, false, true).await;
     }
     let secure = if app.parts.secure { "; Secure" } else { "" };
-    Ok(to_tail(&format!("{cookie}; HttpOnly; SameSite=Strict; Path=/tail{secure}")))
+    Ok(to_tail(&format!("{}={key}; HttpOnly; SameSite=Strict; Path=/tail{secure}", auth::COOKIE)))
 }
 
 /// Forgets the key.

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -82,13 +83,35 @@ pub(crate) async fn post(
     };
     let mut share = Share::new(&app.bodies);
     let bytes = body::read(body, &mut share, &app.parts.limits).await?;
-    // Few threads do the work, for each keeps buffers and a compressor of its own; the rest waits here, bounded by the
-    // places.
-    let turn = Arc::clone(&app.work).acquire_owned().await.map_err(|why| crate::problem::internal(&why))?;
+    let (bytes, share) = unpack(&app, task.packing, bytes, share).await?;
+    let lines = match task.form {
+        Form::One => vec![(1, with_id(&task, 1, bytes))],
+        Form::Lines => cut(&app, &task, &bytes)?,
+    };
+    // Place and share stay with the work: a client that goes away does not make room for more than there is.
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |answers| drop(sender.send((answers, place, share))));
+    app.parts.submit.submit(&task.source, lines, done);
+    let (answers, _place, _share) =
+        receiver.await.map_err(|_| crate::problem::internal(&"the work of a request ended early"))?;
+    let answers = answers.map_err(|why| match why {
+        Unavailable::Now(why) => Problem::later(StatusCode::SERVICE_UNAVAILABLE, why),
+        Unavailable::NoSource => no_source(),
+    })?;
+    respond(&app, &task, answers)
+}
+
+/// Expands a packed body, on one of a few threads.
+async fn unpack(app: &Arc<App>, packing: Packing, bytes: Vec<u8>, mut share: Share) -> Result<(Bytes, Share), Problem> {
+    if packing == Packing::Plain {
+        return Ok((bytes.into(), share));
+    }
+    let turn = Arc::clone(&app.unpacking).acquire_owned().await.map_err(|why| crate::problem::internal(&why))?;
+    let limits = app.parts.limits;
     let work = move || {
-        let answer = run(&app, &task, bytes, &mut share);
-        drop((turn, place, share));
-        answer
+        let expanded = body::expand(bytes, packing, &mut share, &limits);
+        drop(turn);
+        expanded.map(|bytes| (bytes.into(), share))
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -185,19 +208,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(String::from_utf8_lossy(text).into_owned()))
 }
 
-/// Expands, cuts, submits, answers. Blocks.
-fn run(app: &App, task: &Task, bytes: Vec<u8>, share: &mut Share) -> Result<Response, Problem> {
-    let bytes = body::expand(bytes, task.packing, share, &app.parts.limits)?;
-    let lines = match task.form {
-        Form::One => vec![(1, with_id(task, 1, &bytes))],
-        Form::Lines => cut(app, task, &bytes)?,
-    };
-    let borrowed: Vec<(u64, &[u8])> = lines.iter().map(|(number, line)| (*number, &**line)).collect();
-    let mut answers = app.parts.submit.submit(&task.source, &borrowed).map_err(|why| match why {
-        Unavailable::Now(why) => Problem::later(StatusCode::SERVICE_UNAVAILABLE, why),
-        Unavailable::NoSource => no_source(),
-    })?;
-    answers.sort_by_key(|(line, _)| *line);
+/// Counts what came of a request, and says it.
+fn respond(app: &App, task: &Task, answers: Vec<(u64, Answer)>) -> Result<Response, Problem> {
     count(app, task, &answers);
     if task.form == Form::One {
         let (_, answer) =
@@ -219,7 +231,7 @@ fn run(app: &App, task: &Task, bytes: Vec<u8>, share: &mut Share) -> Result<Resp
 }
 
 /// Cuts a body into lines; empty ones are left out, and numbered.
-fn cut<'b>(app: &App, task: &Task, bytes: &'b [u8]) -> Result<Vec<(u64, std::borrow::Cow<'b, [u8]>)>, Problem> {
+fn cut(app: &App, task: &Task, bytes: &Bytes) -> Result<Vec<(u64, Bytes)>, Problem> {
     let mut lines = Vec::new();
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -231,7 +243,7 @@ fn cut<'b>(app: &App, task: &Task, bytes: &'b [u8]) -> Result<Vec<(u64, std::bor
             let detail = format!("the batch has more than {limit} lines: send it in parts");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail));
         }
-        lines.push((number as u64 + 1, with_id(task, number as u64 + 1, line)));
+        lines.push((number as u64 + 1, with_id(task, number as u64 + 1, bytes.slice_ref(line))));
     }
     if lines.is_empty() {
         return Err(Problem::bad("the body has no line: send one record a line"));
@@ -241,13 +253,13 @@ fn cut<'b>(app: &App, task: &Task, bytes: &'b [u8]) -> Result<Vec<(u64, std::bor
 
 /// Gives a record that has no id of its own one by the request's Idempotency-Key and its line: sent again under the
 /// same key it is a repeat, other content under the same key is a conflict.
-fn with_id<'b>(task: &Task, line: u64, bytes: &'b [u8]) -> std::borrow::Cow<'b, [u8]> {
-    let Some(key) = &task.idempotency else { return bytes.into() };
+fn with_id(task: &Task, line: u64, bytes: Bytes) -> Bytes {
+    let Some(key) = &task.idempotency else { return bytes };
     let Some(open) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| bytes[*at] == b'{') else {
-        return bytes.into();
+        return bytes;
     };
-    if memchr::memmem::find(bytes, b"\"event_id\"").is_some() {
-        return bytes.into();
+    if memchr::memmem::find(&bytes, b"\"event_id\"").is_some() {
+        return bytes;
     }
     let rest = &bytes[open + 1..];
     let comma = if rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}') { "" } else { "," };

@@ -32,7 +32,7 @@ const FILTERS: [&str; 6] = ["kind", "status", "source", "template", "severity", 
 fn purpose(app: &App, headers: &HeaderMap, params: &Params, command: &'static str) -> Result<Purpose, Problem> {
     let caller = auth::caller(app, headers, Scope::Read)?;
     let purpose = params.bounded("purpose", 64)?.unwrap_or("api");
-    if !purpose.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:/+-".contains(&byte)) {
+    if !purpose.bytes().all(proof::encoding::is_token_byte) {
         return Err(Problem::bad("the query parameter purpose must be letters, digits and _.:/+-"));
     }
     let justification = params.bounded("justification", 500)?.map(str::to_owned);

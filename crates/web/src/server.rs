@@ -1,7 +1,5 @@
 //! Connections: accepted up to a bound, with or without TLS, cut where they are slow, finished before the end.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,12 +90,4 @@ where
     let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     // A client that goes away is no failure of ours.
     let _ = watcher.watch(serving).await;
-}
-
-/// Binds an address.
-///
-/// # Errors
-/// It is taken, or may not be bound.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }

@@ -1,5 +1,6 @@
 //! How records leave: handed in by who owns the intake.
 
+use bytes::Bytes;
 use proof::hash::Hash;
 
 /// What became of one line.
@@ -59,15 +60,19 @@ pub struct RefusalCount {
     pub count: u64,
 }
 
-/// Takes records in. Calls block until all is durable: they are made from threads that may wait.
-pub trait Submit: Send + Sync {
-    /// Lines of one source with their numbers; each is answered.
-    ///
-    /// # Errors
-    /// Nothing of them was taken.
-    fn submit(&self, source: &str, lines: &[(u64, &[u8])]) -> Result<Vec<(u64, Answer)>, Unavailable>;
+/// What became of a request's lines, each with its number; an error if nothing of them was taken for sure.
+pub type Answers = Result<Vec<(u64, Answer)>, Unavailable>;
 
-    /// Records of Candor's own about keys: kind and facts.
+/// Told once, from any thread.
+pub type Done = Box<dyn FnOnce(Answers) + Send>;
+
+/// Takes records in.
+pub trait Submit: Send + Sync {
+    /// Hands over lines of one source with their numbers, in ascending order; `done` is told when all are durable. It
+    /// does not wait: how much may be under way is for the caller to bound.
+    fn submit(&self, source: &str, lines: Vec<(u64, Bytes)>, done: Done);
+
+    /// Records of Candor's own about keys: kind and facts. Waits until they are durable, as [`Submit::refused`] does.
     ///
     /// # Errors
     /// They are not durable.

@@ -1,20 +1,19 @@
-//! `candor api-key`: keys of the HTTP API, where the server is not running.
+//! `candor apikey`: keys of the HTTP API, where the server is not running.
 
 use std::process::ExitCode;
 
 use access::api_key::{Grant, Scope};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ledger::clock::{Clock, SystemClock};
 use proof::time::UnixMillis;
-use reads::guard::OwnRecord;
 use serde_json::json;
 
 use super::{Data, Output};
 use crate::serve;
 use crate::trail::{OpenMode, Trail};
 
-/// `candor api-key`
+/// `candor apikey`
 #[derive(Args)]
 pub struct ApiKey {
     #[command(subcommand)]
@@ -71,10 +70,10 @@ impl ApiKey {
                 let scopes: Vec<Scope> = scopes.iter().filter_map(|name| Scope::parse(name)).collect();
                 let appends = scopes.contains(&Scope::Append);
                 if appends && scopes.len() > 1 {
-                    bail!("api-key add: a key that appends has no other scope: make two keys");
+                    bail!("apikey add: a key that appends has no other scope: make two keys");
                 }
                 if appends == sources.is_empty() {
-                    bail!("api-key add: --source belongs to a key with the scope append, and to no other");
+                    bail!("apikey add: --source belongs to a key with the scope append, and to no other");
                 }
                 let trail = Trail::open(&data.data, OpenMode::default())?;
                 let made = add(&trail, &Grant { scopes, sources, expires, label });
@@ -113,12 +112,11 @@ fn add(trail: &Trail, grant: &Grant) -> Result<access::api_key::Token> {
 
 fn revoke(trail: &Trail, id: &str) -> Result<()> {
     if serve::keyring(trail)?.get(id).is_none() {
-        bail!("api-key revoke: there is no key of this id: `candor api-key list` shows them");
+        bail!("apikey revoke: there is no key of this id: `candor apikey list` shows them");
     }
     let mut facts = access::api_key::revoke(id, SystemClock.now());
     facts["actor"] = json!(super::actor());
-    let record = OwnRecord { kind: "API_KEY_REVOKED", fields: facts, subject: None };
-    trail.intake.own(vec![record]).map(drop).map_err(|why| anyhow!("{why}"))
+    trail.intake.own_one("API_KEY_REVOKED", facts).map(drop)
 }
 
 fn print(keys: &access::api_key::Keyring, output: Output) {

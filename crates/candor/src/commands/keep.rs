@@ -4,9 +4,8 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use reads::guard::OwnRecord;
 use record::class::CLASSES;
 use seal::master::MasterKey;
 use seal::random::RandomPool;
@@ -140,10 +139,7 @@ fn rewrap(data: &Path, new: &Path) -> Result<ExitCode> {
         store.generation()
     };
     let fields = json!({"actor": super::actor(), "generation": generation});
-    trail
-        .intake
-        .own(vec![OwnRecord { kind: "KEYS_REWRAPPED", fields, subject: None }])
-        .map_err(|why| anyhow!("{why}"))?;
+    trail.intake.own_one("KEYS_REWRAPPED", fields)?;
     trail.close()?;
     println!("rewrapped: set master_key_file in candor.toml to {}, and destroy the old key file", new.display());
     Ok(ExitCode::SUCCESS)
@@ -167,10 +163,7 @@ impl Rebuild {
         let trail = Trail::open(&self.data.data, OpenMode::default())?;
         let size = trail.intake.reader().size();
         let fields = json!({"view": "all", "size": size, "duration_ms": start.elapsed().as_millis() as u64, "actor": super::actor()});
-        trail
-            .intake
-            .own(vec![OwnRecord { kind: "VIEW_REBUILT", fields, subject: None }])
-            .map_err(|why| anyhow!("{why}"))?;
+        trail.intake.own_one("VIEW_REBUILT", fields)?;
         trail.close()?;
         println!("rebuilt from {size} entries");
         Ok(ExitCode::SUCCESS)
@@ -249,6 +242,15 @@ fn examine(data: &Path) -> Vec<Finding> {
             &format!("{} MiB are free", free >> 20),
             if level == "bad" { "make room: appends stop when the disk is full" } else { "" },
         );
+    }
+    match crate::clock_state::synchronised() {
+        Some(true) => say("good", "the system says that its clock is synchronised", ""),
+        Some(false) => say(
+            "risk",
+            "the system says that its clock is not synchronised",
+            "start systemd-timesyncd, chrony or another NTP client",
+        ),
+        None => say("risk", "whether the clock is synchronised is not known", "install systemd-timesyncd or chrony"),
     }
     examine_server(data, &config, &mut say);
     match Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() }) {
@@ -367,10 +369,7 @@ impl ClockCommand {
         let before = trail.intake.reader().published().at.rfc3339();
         let after = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
         let fields = json!({"before": before, "after": after, "actor": super::actor()});
-        trail
-            .intake
-            .own(vec![OwnRecord { kind: "CLOCK_CORRECTED", fields, subject: None }])
-            .map_err(|why| anyhow!("{why}"))?;
+        trail.intake.own_one("CLOCK_CORRECTED", fields)?;
         trail.close()?;
         println!("accepted");
         Ok(ExitCode::SUCCESS)

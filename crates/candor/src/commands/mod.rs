@@ -97,6 +97,7 @@ enum Command {
     /// answered, then the server ends. docs/api.md describes the API; /openapi.json has it for programs.
     Serve(crate::serve::Serve),
     /// The keys of the HTTP API; while the server runs, use the API itself.
+    #[command(name = "apikey", alias = "api-key")]
     ApiKey(api_key::ApiKey),
     /// The key store: what is in it, and wrapping it by another master key.
     Keys(keep::Keys),

@@ -410,7 +410,7 @@ impl Correlator {
         let Some(message) = self.messages.get_mut(slot) else { return };
         let mut ordinal = 0;
         if !delivery.to.is_empty() {
-            (ordinal, _) = message.set_recipient(recipient, outcome.state);
+            ordinal = message.set_recipient(recipient, outcome.state);
             message.set_address(recipient, keep.then_some(told));
         }
         let report = message.flags.has(Flags::REPORT);

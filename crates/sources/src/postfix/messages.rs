@@ -139,27 +139,29 @@ impl Message {
         self.head = head(self.queue_id(), message_id, announced);
     }
 
-    /// Sets a recipient's state; its place among the recipients, and whether it is new.
-    pub(super) fn set_recipient(&mut self, hash: u64, state: State) -> (u32, bool) {
-        let (at, new) = match self.recipients.iter().position(|held| Recipient(*held).is(hash)) {
+    /// Sets a recipient's state; its place among the recipients.
+    pub(super) fn set_recipient(&mut self, hash: u64, state: State) -> u32 {
+        let at = match self.recipients.iter().position(|held| Recipient(*held).is(hash)) {
             // What is final stays so: a repeated line of an earlier attempt says nothing new.
-            Some(at) if Recipient(self.recipients[at]).state() == State::Final => (at, false),
+            Some(at) if Recipient(self.recipients[at]).state() == State::Final => at,
             Some(at) => {
                 self.recipients[at] = Recipient::new(hash, state).0;
-                (at, false)
+                at
             }
             None => {
                 self.recipients.push(Recipient::new(hash, state).0);
-                (self.recipients.len() - 1, true)
+                self.recipients.len() - 1
             }
         };
-        (at as u32, new)
+        at as u32
     }
 
     /// Keeps or drops the address of a deferred recipient.
     pub(super) fn set_address(&mut self, hash: u64, address: Option<&[u8]>) {
-        let kept = self.deferred.take();
-        let mut kept = kept.unwrap_or_default();
+        if self.deferred.is_none() && address.is_none() {
+            return;
+        }
+        let mut kept = self.deferred.take().unwrap_or_default();
         let at = kept.iter().position(|(held, _)| (held ^ hash) >> 2 == 0);
         match (at, address) {
             (None, Some(address)) if kept.len() < ADDRESSES_MAX => kept.push((hash & !3, address.into())),

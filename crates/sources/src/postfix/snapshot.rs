@@ -169,13 +169,20 @@ fn take<const N: usize>(input: &mut dyn Read) -> Result<[u8; N]> {
 }
 
 /// Length in two bytes, bytes. Everything written so comes from one line of a log, which is far shorter than 64 KiB.
-fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// `out` can't be written.
+pub fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
     let bytes = &bytes[..bytes.len().min(usize::from(u16::MAX))];
     out.write_all(&(bytes.len() as u16).to_be_bytes())?;
     out.write_all(bytes)
 }
 
-fn read_bytes(input: &mut dyn Read) -> Result<Box<[u8]>> {
+/// Reads what [`write_bytes`] wrote.
+///
+/// # Errors
+/// `input` can't be read, or ends before.
+pub fn read_bytes(input: &mut dyn Read) -> Result<Box<[u8]>> {
     let length = u16::from_be_bytes(take(input)?);
     let mut bytes = vec![0; usize::from(length)];
     input.read_exact(&mut bytes)?;
