@@ -143,8 +143,8 @@ fn schemathesis(root: &Path) -> Result<()> {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     said(&["init", "--origin", "audit.example/api"])?;
-    let append = said(&["api-key", "add", "--scope", "append", "--source", "local"])?;
-    let read = said(&["api-key", "add", "--scope", "read", "--scope", "mirror", "--scope", "admin"])?;
+    let append = said(&["apikey", "add", "--scope", "append", "--source", "local"])?;
+    let read = said(&["apikey", "add", "--scope", "read", "--scope", "mirror", "--scope", "admin"])?;
     // The seed is fixed, so that a run here says something of the change and not of the day; other seeds are tried by
     // hand. One key may not do everything: who appends does not read.
     let configuration = "[headers]\nAuthorization = \"Bearer ${READ_KEY}\"\n\n[[operations]]\ninclude-name = \"POST /v1/records\"\nheaders = { Authorization = \"Bearer ${APPEND_KEY}\" }\n";

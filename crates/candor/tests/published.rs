@@ -3,13 +3,10 @@
 
 mod support;
 
-#[path = "support/http.rs"]
-mod http;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use http::Server;
+use support::http::Server;
 use support::{folder, good, root};
 
 /// Entries that the log grows to.
@@ -44,8 +41,8 @@ fn a_strangers_client_follows_the_log_from_its_start_to_a_hundred_thousand() {
     good(&["init", "--data", data.to_str().expect("UTF-8"), "--origin", "audit.example/log7"]);
     std::fs::write(data.join("tested"), "").expect("written");
     let text = data.to_str().expect("UTF-8");
-    let read = good(&["api-key", "add", "--data", text, "--scope", "mirror"]).trim().to_owned();
-    let write = good(&["api-key", "add", "--data", text, "--scope", "append", "--source", "local"]).trim().to_owned();
+    let read = good(&["apikey", "add", "--data", text, "--scope", "mirror"]).trim().to_owned();
+    let write = good(&["apikey", "add", "--data", text, "--scope", "append", "--source", "local"]).trim().to_owned();
     let server = Server::start(&data);
     let checkpoint = server.get(&read, "/v1/checkpoint").json();
     let vkey = checkpoint["vkey"].as_str().expect("a key").to_owned();
@@ -100,7 +97,7 @@ fn the_same_over_tls_and_in_clear_not_at_all() {
     let text = data.to_str().expect("UTF-8");
     good(&["init", "--data", text, "--origin", "audit.example/log8"]);
     std::fs::write(data.join("tested"), "").expect("written");
-    let read = good(&["api-key", "add", "--data", text, "--scope", "mirror"]).trim().to_owned();
+    let read = good(&["apikey", "add", "--data", text, "--scope", "mirror"]).trim().to_owned();
     let vkey = good(&["verify", text]).lines().find_map(|line| line.strip_prefix("trail: ").map(str::to_owned));
     let (certificate, key) = certificate(folder.path());
     let config = format!("tls_certificate = {certificate:?}\ntls_key = {key:?}\n");

@@ -3,16 +3,13 @@
 
 mod support;
 
-#[path = "support/http.rs"]
-mod http;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use http::{Server, bearer};
 use serde_json::{Value, json};
+use support::http::{Server, bearer};
 use support::{folder, good, python, root};
 
 fn relay(folder: &Path, what: &str) -> String {
@@ -66,7 +63,7 @@ fn what_became_of_fifty_mails_is_what_queues_and_mailboxes_say() {
         format!("[sources.relay]\nrecipients = \"full_address\"\nlog = {log:?}\n"),
     )
     .expect("written");
-    let read = good(&["api-key", "add", "--data", text, "--scope", "read"]).trim().to_owned();
+    let read = good(&["apikey", "add", "--data", text, "--scope", "read"]).trim().to_owned();
     let server = Server::start(&data);
     relay(&mails, "send");
     let truth: Value = serde_json::from_str(&relay(&mails, "truth")).expect("JSON");

@@ -2,15 +2,12 @@
 
 mod support;
 
-#[path = "support/http.rs"]
-mod http;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use http::{Server, bearer, read_reply};
 use serde_json::json;
+use support::http::{Server, bearer, read_reply};
 use support::{folder, good, python};
 
 fn record(id: &str, subject: &str) -> String {

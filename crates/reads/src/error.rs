@@ -9,6 +9,9 @@ pub enum Error {
     /// The rule that refused.
     #[error("read: {0}")]
     Refused(&'static str),
+    /// There was no such thing, or not yet.
+    #[error("read: there is nothing of this id in the register, or was not at that time")]
+    NoSuchThing,
     /// The views refused.
     #[error(transparent)]
     Views(#[from] views::error::Error),
@@ -35,7 +38,7 @@ pub enum Kind {
 impl Error {
     /// Whether what was asked for is not there.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Error::Ledger(ledger::error::Error::NoSuchEntry { .. }))
+        matches!(self, Error::NoSuchThing | Error::Ledger(ledger::error::Error::NoSuchEntry { .. }))
     }
 
     /// Sorts the error by what the caller must do.

@@ -9,6 +9,7 @@ use proof::receipt::Receipt;
 use proof::time::UnixMillis;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
+use record::things::{Event, Shape, fold};
 use seal::crypto::KeyedHash;
 use seal::shared::SharedStore;
 use serde_json::{Value, json};
@@ -386,6 +387,36 @@ impl Guard {
             .map(|candidate| self.open(candidate).map(|(line, _)| line))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Granted { value: shown, access })
+    }
+
+    /// A thing as it stood at a time: what its events until then come to, in the shape of its register.
+    ///
+    /// # Errors
+    /// As [`Guard::search`]; [`Error::NoSuchThing`] if there was no event of it.
+    pub fn thing(&self, purpose: &Purpose, shape: &Shape, id: &str, at: UnixMillis) -> Result<Granted<Value>, Error> {
+        let thing = Thing::of_register(shape.name).ok_or(Error::NoSuchThing)?;
+        let mut candidates = Vec::new();
+        for index in self.views.find(thing, id, HISTORY_MAX)? {
+            let candidate = self.candidate(index)?;
+            if shape.has(candidate.stored.entry()?.kind) {
+                candidates.push(candidate);
+            }
+        }
+        let access = self.grant(purpose, &candidates, json!({"register": shape.path}), &[])?;
+        let mut events = Vec::with_capacity(candidates.len());
+        for candidate in &candidates {
+            let (shown, _) = self.open(candidate)?;
+            let Value::Object(fields) = shown.record else { continue };
+            // A view only says where to look. The relay knows a mail by its Message-ID alone.
+            let named = |name: &str| fields.get(name).and_then(Value::as_str) == Some(id);
+            if named(shape.id) || shape.name == "email" && named("message_id") {
+                let time = fields.get("timestamp").and_then(Value::as_str).unwrap_or_default();
+                let time = UnixMillis::parse(time.as_bytes()).unwrap_or_default();
+                events.push(Event { entry: shown.index, at: time, kind: shown.kind, fields });
+            }
+        }
+        let value = fold(shape, id, events, at).ok_or(Error::NoSuchThing)?;
+        Ok(Granted { value, access })
     }
 
     /// Every entry of a person and of all joined to them, complete by their tags: n = 1, 2, ... until there is none.

@@ -10,6 +10,7 @@
 //! - parsing borrows: memory is bounded by the line, whose length is bounded.
 #![forbid(unsafe_code)]
 
+pub mod calendar;
 pub mod class;
 pub mod detect;
 pub mod error;
@@ -18,4 +19,6 @@ pub mod json;
 pub mod kinds;
 pub mod minimal;
 pub mod schema;
+pub mod standards;
+pub mod things;
 mod walk;

@@ -37,6 +37,64 @@ pub enum Thing {
     Document = 4,
     /// A named thing of the trail itself: source, erasure, hold, backup.
     Own = 5,
+    /// A support ticket.
+    Ticket = 6,
+    /// A telephone call.
+    Call = 7,
+    /// An order with its payments and shipment.
+    Order = 8,
+    /// A session of a user.
+    Session = 9,
+    /// A record of data that is changed and looked at.
+    Data = 10,
+    /// A data subject's request.
+    Request = 11,
+    /// A consent.
+    Consent = 12,
+    /// A breach.
+    Breach = 13,
+    /// An alert.
+    Alert = 14,
+}
+
+impl Thing {
+    /// What a fact at this place of a record of this kind names.
+    pub(crate) fn at(pointer: &str, kind: &str) -> Option<Thing> {
+        match pointer {
+            "/correlation_id" => Some(Thing::Correlation),
+            "/email_id" | "/message_id" => Some(Thing::Message),
+            "/template_id" if kind.starts_with("TEMPLATE_") => Some(Thing::Template),
+            "/document_id" => Some(Thing::Document),
+            "/ticket_id" => Some(Thing::Ticket),
+            "/call_id" => Some(Thing::Call),
+            "/order_id" => Some(Thing::Order),
+            "/session_id" => Some(Thing::Session),
+            "/data_id" => Some(Thing::Data),
+            "/request_id" => Some(Thing::Request),
+            "/consent_id" => Some(Thing::Consent),
+            "/incident_id" => Some(Thing::Breach),
+            "/alert_id" => Some(Thing::Alert),
+            "/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name" | "/register" => Some(Thing::Own),
+            _ => None,
+        }
+    }
+
+    /// The thing that a register of this name is of.
+    pub fn of_register(name: &str) -> Option<Thing> {
+        match name {
+            "email" | "message" => Some(Thing::Message),
+            "template" => Some(Thing::Template),
+            "ticket" => Some(Thing::Ticket),
+            "call" => Some(Thing::Call),
+            "order" => Some(Thing::Order),
+            "session" => Some(Thing::Session),
+            "data" => Some(Thing::Data),
+            "request" => Some(Thing::Request),
+            "consent" => Some(Thing::Consent),
+            "breach" => Some(Thing::Breach),
+            _ => None,
+        }
+    }
 }
 
 struct Run {

@@ -117,19 +117,7 @@ struct KindPlan {
 
 impl KindPlan {
     fn new(kind: &Kind) -> KindPlan {
-        let thing = |(number, pointer): &(u16, String)| {
-            let thing = match (*number, pointer.as_str()) {
-                (number::CORRELATION_ID, _) => Thing::Correlation,
-                (_, "/email_id" | "/message_id") => Thing::Message,
-                (_, "/template_id") if kind.name.starts_with("TEMPLATE_") => Thing::Template,
-                (_, "/document_id") => Thing::Document,
-                (_, "/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name" | "/register") => {
-                    Thing::Own
-                }
-                _ => return None,
-            };
-            Some((*number, thing))
-        };
+        let thing = |(number, pointer): &(u16, String)| Some((*number, Thing::at(pointer, &kind.name)?));
         KindPlan { words: KindWords::new(kind), things: kind.pointers.iter().filter_map(thing).collect() }
     }
 }

@@ -14,6 +14,7 @@ use proof::time::UnixMillis;
 use reads::guard::Guard;
 use reads::proofs::Proofs;
 use record::kinds::Catalogue;
+use record::things::SHAPES;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
@@ -181,7 +182,12 @@ impl App {
 
 /// Every path. A path is described in `openapi.rs` too; a test holds the two together.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let mut router = Router::new();
+    for shape in SHAPES {
+        let thing = move |state, id, query, headers| search::thing(state, id, query, headers, shape);
+        router = router.route(&format!("/v1/{}/{{id}}", shape.path), get(thing));
+    }
+    router
         .route("/v1/records", post(records::post))
         .route("/v1/search", get(search::search))
         .route("/v1/counts", get(search::counts))

@@ -2,6 +2,7 @@
 
 use record::kinds::Catalogue;
 use record::schema::Authority;
+use record::things::SHAPES;
 use serde_json::{Map, Value, json};
 
 use crate::app::Limits;
@@ -340,7 +341,7 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         json!({"200": {"description": "the file", "content": {"text/plain": {"schema": {"type": "string"}}, "application/octet-stream": {"schema": {"type": "string"}}}}}),
         &[("404", "there is no such file")],
     );
-    json!({
+    let mut described = json!({
         "openapi": "3.1.0",
         "info": {"title": "Candor", "version": env!("CARGO_PKG_VERSION"), "description": "An audit trail that everyone concerned can check.", "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "security": [{"key": []}],
@@ -366,5 +367,23 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
             "schemas": schemas(catalogue),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "an API key"}},
         },
-    })
+    });
+    let at = query("at", "as it stood at this time", json!({"type": "string", "pattern": TIME}));
+    let thing = json!({"type": "object", "required": ["register", "as_of", "thing", "access", "tree_size"], "properties": {
+        "register": {"type": "string"}, "as_of": {"type": "string"}, "access": index(), "tree_size": index(),
+        "thing": {"type": "object", "description": "docs/registers.md"},
+    }});
+    for shape in SHAPES {
+        let mut one = one(
+            &format!("get_{}", shape.name),
+            &format!("One {} whole, from its events", shape.name),
+            id("id"),
+            json_answer("it", thing.clone()),
+        );
+        if let Some(parameters) = one["get"]["parameters"].as_array_mut() {
+            parameters.push(at.clone());
+        }
+        described["paths"][format!("/v1/{}/{{id}}", shape.path)] = one;
+    }
+    described
 }

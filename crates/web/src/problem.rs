@@ -81,6 +81,11 @@ impl From<reads::error::Error> for Problem {
     fn from(error: reads::error::Error) -> Problem {
         use reads::error::{Error, Kind};
         match (&error, error.kind()) {
+            (Error::NoSuchThing, _) => Problem::new(
+                StatusCode::NOT_FOUND,
+                "no-such-thing",
+                "there is nothing of this id in this register, or was not at that time",
+            ),
             _ if error.is_missing() => {
                 Problem::new(StatusCode::NOT_FOUND, "no-such-entry", "there is no entry of this index")
             }

@@ -8,8 +8,10 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use proof::time::UnixMillis;
 use reads::guard::{By, Find, Granted, Of, Purpose};
 use reads::shown::Shown;
+use record::things::Shape;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -192,6 +194,34 @@ pub(crate) async fn receipt(
         Ok((json, granted.get().to_text()).into_response())
     })
     .await
+}
+
+/// A thing of a register, as it stands or stood.
+pub(crate) async fn thing(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    shape: &'static Shape,
+) -> Result<Response, Problem> {
+    let known: Vec<&str> = WHY.into_iter().chain(["at"]).collect();
+    let params = Params::read(query.as_deref(), &known)?;
+    let purpose = purpose(&app, &headers, &params, "api-register")?;
+    checked_id(&id)?;
+    let at = params.time("at")?.map_or_else(|| app.now(), UnixMillis);
+    blocking(&app, move |app| {
+        let granted = app.parts.guard.thing(&purpose, shape, &id, at)?;
+        let body = json!({"register": shape.path, "as_of": at.rfc3339(), "thing": granted.get(), "access": granted.access(), "tree_size": app.parts.proofs.size()});
+        Ok(Json(body).into_response())
+    })
+    .await
+}
+
+fn checked_id(id: &str) -> Result<(), Problem> {
+    match id.chars().count() {
+        1..=256 => Ok(()),
+        _ => Err(Problem::bad("the id must have 1 to 256 characters")),
+    }
 }
 
 pub(crate) async fn customer(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ledger::clock::{Clock, SystemClock};
 use ledger::disk::RealDisk;
 use ledger::guard::HighWater;
 use ledger::verify::{self, Report};
@@ -14,6 +15,7 @@ use proof::time::UnixMillis;
 use reads::guard::{Find, Guard, Of, OwnRecord, Purpose, Recorder};
 use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
+use record::things;
 use seal::crypto::{KeyedHash, subkey};
 use seal::store::Named;
 use serde_json::json;
@@ -171,8 +173,14 @@ fn one_line(shown: &Shown) -> String {
 pub struct Show {
     #[command(flatten)]
     data: Data,
-    /// Index of the entry.
-    index: u64,
+    /// Index of an entry; or what sort of thing: email, template, ticket, call, message, order, session, data, request,
+    /// consent, breach.
+    what: String,
+    /// Id of the thing.
+    id: Option<String>,
+    /// The thing as it stood at this time, such as 2026-11-01T08:00:00Z, instead of now.
+    #[arg(long, value_name = "TIME", requires = "id")]
+    at: Option<String>,
     #[command(flatten)]
     why: Why,
     #[command(flatten)]
@@ -181,8 +189,25 @@ pub struct Show {
 
 impl Show {
     pub fn run(self) -> Result<ExitCode> {
-        let shown =
-            guarded(&self.data.data, |guard, _| Ok(guard.show(&purpose(&self.why, "show"), self.index)?.into_inner()))?;
+        let why = purpose(&self.why, "show");
+        let shown = match &self.id {
+            None => {
+                let index = self.what.parse().context("show: give the index of an entry, or a thing and its id")?;
+                guarded(&self.data.data, |guard, _| Ok(serde_json::to_value(guard.show(&why, index)?.get())?))?
+            }
+            Some(id) => {
+                let shape = things::shape(&self.what).with_context(|| {
+                    let names: Vec<&str> = things::SHAPES.iter().map(|shape| shape.name).collect();
+                    format!("show: there is no such sort of thing: one of {}", names.join(", "))
+                })?;
+                let at = match &self.at {
+                    Some(text) => UnixMillis::parse(text.as_bytes())
+                        .context("show: read --at: give a time such as 2026-11-01T08:00:00Z")?,
+                    None => SystemClock.now(),
+                };
+                guarded(&self.data.data, |guard, _| Ok(guard.thing(&why, shape, id, at)?.into_inner()))?
+            }
+        };
         let text =
             if self.output.json { serde_json::to_string(&shown)? } else { serde_json::to_string_pretty(&shown)? };
         println!("{text}");

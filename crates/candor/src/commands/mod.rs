@@ -79,7 +79,10 @@ enum Command {
     Ingest(write::Ingest),
     /// Find records by words and filters, newest first.
     Search(look::Search),
-    /// Show one entry by its index.
+    /// Show one entry by its index, or a thing (a ticket, an order, a request) whole by its id.
+    ///
+    /// `candor show 1234` opens an entry; `candor show ticket T-1` folds all events of the ticket into the shape that
+    /// docs/registers.md describes, each line of its history with its entry; --at shows it as it stood then.
     Show(look::Show),
     /// Show everything about a person, message, correlation, template or document, oldest first.
     History(look::History),

@@ -1,5 +1,4 @@
 //! A server of the test's own, and a client that says exactly what it is told.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -46,7 +45,7 @@ impl Server {
     }
 
     pub fn start_at(data: &Path, address: SocketAddr) -> Server {
-        let mut child = Command::new(crate::support::CANDOR)
+        let mut child = Command::new(super::CANDOR)
             .args(["serve", "--data", data.to_str().expect("UTF-8"), "--listen", &address.to_string()])
             .env_remove("CANDOR_MASTER_KEY")
             .stdout(Stdio::piped())

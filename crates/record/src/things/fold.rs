@@ -1,0 +1,250 @@
+//! The fold itself.
+
+use proof::time::UnixMillis;
+use serde_json::{Map, Value, json};
+
+use super::rules::Past;
+use super::shapes::{Shape, status_of};
+use crate::calendar::{after_days, after_months, day_in_south_africa, end_of_day_in_south_africa, text};
+use crate::identifier::{IdentifierType, normalise};
+use crate::standards::{Money, country, language, yes};
+
+/// Fields that every record has: about the record, not about its thing.
+const COMMON: [&str; 14] = [
+    "timestamp",
+    "event_type",
+    "correlation_id",
+    "source_component",
+    "environment",
+    "severity",
+    "event_id",
+    "site",
+    "source",
+    "authority",
+    "late",
+    "ahead",
+    "dropped",
+    "detected",
+];
+/// The notice to a regulator, by the requirement document and the GDPR.
+const NOTICE_MS: u64 = 72 * 3_600_000;
+const REQUEST_DAYS: i64 = 30;
+
+/// One event of a thing, opened.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its entry.
+    pub entry: u64,
+    /// Its own time.
+    pub at: UnixMillis,
+    /// Its kind.
+    pub kind: String,
+    /// Its fields as far as they can be opened.
+    pub fields: Map<String, Value>,
+}
+
+/// A thing as it stood at `now`: what its events of no later time come to.
+///
+/// `None` if there was none yet. Each line of its lists has its entry; what should not have been possible stands under
+/// `flags` by the rule's name and the entry.
+pub fn fold(shape: &Shape, id: &str, mut events: Vec<Event>, now: UnixMillis) -> Option<Value> {
+    events.retain(|event| shape.has(&event.kind) && event.at <= now);
+    events.sort_by_key(|event| (event.at, event.entry));
+    let (first, last) = (events.first()?.at, events.last()?.at);
+    let mut thing = Map::new();
+    thing.insert(shape.id.into(), id.into());
+    let (mut past, mut flags) = (Past::default(), Vec::new());
+    let entries: Vec<u64> = events.iter().map(|event| event.entry).collect();
+    for event in events {
+        flags.extend(past.check(shape, &event).into_iter().map(|rule| json!({"rule": rule, "entry": event.entry})));
+        let begins = shape.begins_with(&event.kind) && !thing.contains_key(shape.begins.0);
+        let at = event.at.rfc3339();
+        if let Some(status) = status_of(&event.kind, &event.fields) {
+            // The document calls the state of a mail its type of event.
+            if matches!(shape.name, "email" | "message") {
+                thing.insert("event_type".into(), status.clone().into());
+            }
+            thing.insert("status".into(), status.into());
+        }
+        derive(&mut thing, &event.kind, &at);
+        apply(&mut thing, shape, event, &at);
+        if begins && !thing.contains_key(shape.begins.0) {
+            thing.insert(shape.begins.0.into(), at.into());
+        }
+    }
+    clocks(&mut thing, shape, first, now);
+    let normal = normal_forms(&thing);
+    if !normal.is_empty() {
+        thing.insert("normal".into(), normal.into());
+    }
+    if !flags.is_empty() {
+        thing.insert("flags".into(), flags.into());
+    }
+    thing.insert("last_change".into(), last.rfc3339().into());
+    thing.insert("entries".into(), json!(entries));
+    Some(thing.into())
+}
+
+/// What an event says by being there, where it does not say it itself.
+fn derive(thing: &mut Map<String, Value>, kind: &str, at: &str) {
+    let place = match kind {
+        "SESSION_ENDED" => return drop(thing.insert("logout_timestamp".into(), at.into())),
+        "CONSENT_WITHDRAWN" => return drop(thing.insert("withdrawal_timestamp".into(), at.into())),
+        "TICKET_RESOLVED" => ("resolution_details", "resolution_timestamp"),
+        "EMAIL_DELIVERED" => ("delivery_tracking", "delivery_time"),
+        "EMAIL_OPENED" => ("delivery_tracking", "read_receipt"),
+        "REQUEST_COMPLETED" => ("processing_timeline", "actual_completion"),
+        "BREACH_REGULATOR_NOTIFIED" => ("notification_timeline", "regulator_notification"),
+        "BREACH_CUSTOMERS_NOTIFIED" => ("notification_timeline", "customer_notification"),
+        "ORDER_DELIVERED" => ("shipping_audit", "actual_delivery"),
+        _ => return,
+    };
+    if let Some(below) = object(thing, place.0) {
+        below.insert(place.1.into(), at.into());
+    }
+}
+
+fn object<'m>(thing: &'m mut Map<String, Value>, name: &str) -> Option<&'m mut Map<String, Value>> {
+    thing.entry(name.to_owned()).or_insert_with(|| Value::Object(Map::new())).as_object_mut()
+}
+
+/// A line of its list, and the rest of its fields with the thing.
+fn apply(thing: &mut Map<String, Value>, shape: &Shape, event: Event, at: &str) {
+    let mut fields = event.fields;
+    let severity = fields.get("severity").cloned().unwrap_or(Value::Null);
+    COMMON.iter().for_each(|name| drop(fields.remove(*name)));
+    fields.remove(shape.id);
+    if let Some(list) = shape.list(&event.kind) {
+        let step = event.kind.split_once('_').map_or(event.kind.as_str(), |(_, step)| step).to_ascii_lowercase();
+        let mut line = Map::new();
+        line.insert("entry".into(), event.entry.into());
+        line.insert("timestamp".into(), at.into());
+        line.insert("event_type".into(), step.into());
+        for name in list.fields {
+            if let Some(value) = fields.remove(*name) {
+                line.insert((*name).into(), value);
+            }
+        }
+        // As the document has it: the sort of security event is its type.
+        if let Some(sort) = line.remove("security_event") {
+            line.insert("event_type".into(), sort);
+            line.insert("severity".into(), severity);
+        }
+        if let Some(payment) = line.get("payment_audit").cloned() {
+            merge(thing, Map::from_iter([("payment_audit".to_owned(), payment)]));
+        }
+        if let Some(Value::Array(lines)) = thing.get_mut(list.name) {
+            lines.push(line.into());
+        } else {
+            thing.insert(list.name.into(), json!([line]));
+        }
+    }
+    if event.kind == "TICKET_RATED"
+        && let (Some(rating), Some(below)) =
+            (fields.remove("customer_satisfaction"), object(thing, "resolution_details"))
+    {
+        below.insert("customer_satisfaction".into(), rating);
+    }
+    merge(thing, fields);
+}
+
+/// Later values stand; objects are joined; clicks are added.
+fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
+    for (name, value) in from {
+        match (into.get_mut(&name), value) {
+            (Some(Value::Object(held)), Value::Object(new)) => merge(held, new),
+            (Some(Value::Array(held)), Value::Array(new)) if name == "click_tracking" => held.extend(new),
+            (_, value) => drop(into.insert(name, value)),
+        }
+    }
+}
+
+fn time(value: Option<&Value>) -> Option<UnixMillis> {
+    UnixMillis::parse(value?.as_str()?.as_bytes()).ok()
+}
+
+/// The clocks of law that run for requests and breaches.
+fn clocks(thing: &mut Map<String, Value>, shape: &Shape, first: UnixMillis, now: UnixMillis) {
+    match shape.name {
+        "request" => request_clock(thing, first, now),
+        "breach" => breach_clock(thing, first, now),
+        _ => {}
+    }
+}
+
+fn request_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis) {
+    let from = time(thing.get("request_timestamp")).unwrap_or(first);
+    let day = day_in_south_africa(from);
+    let law = thing.get("law").and_then(Value::as_str).unwrap_or("popia").to_owned();
+    let extended = thing.contains_key("extension_ground") || thing.contains_key("extended_until");
+    // PAIA, section 57: once, for 30 days more. GDPR, article 12(3): two further months.
+    let due = match (law.as_str(), extended) {
+        ("gdpr", false) => after_months(day, 1),
+        ("gdpr", true) => after_months(day, 3),
+        (_, false) => after_days(day, REQUEST_DAYS),
+        (_, true) => after_days(day, 2 * REQUEST_DAYS),
+    };
+    let end = end_of_day_in_south_africa(due);
+    let done = time(thing.get("processing_timeline").and_then(|timeline| timeline.get("actual_completion")));
+    let ended = thing.get("status").and_then(Value::as_str).is_some_and(|status| status != "in_progress");
+    let state = match (done, ended) {
+        (Some(done), _) if done > end => "late",
+        (None, false) if now > end => "overdue",
+        (_, true) | (Some(_), _) => "met",
+        _ => "running",
+    };
+    let status = thing.get("status").cloned().unwrap_or_else(|| "in_progress".into());
+    if let Some(timeline) = object(thing, "processing_timeline") {
+        timeline.insert("target_completion".into(), text(due).into());
+        timeline.insert("status".into(), if state == "overdue" { "overdue".into() } else { status });
+    }
+    let left = due - day_in_south_africa(now);
+    let clock = json!({"law": law, "from": from.rfc3339(), "due": end.rfc3339(), "extended": extended, "state": state, "days_left": left});
+    thing.insert("clock".into(), clock);
+}
+
+fn breach_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis) {
+    let from = time(thing.get("discovery_timestamp")).unwrap_or(first);
+    let due = UnixMillis(from.0 + NOTICE_MS);
+    let told = |name: &str| time(thing.get("notification_timeline").and_then(|timeline| timeline.get(name)));
+    let state = match told("regulator_notification") {
+        Some(told) if told > due => "late",
+        Some(_) => "met",
+        None if now > due => "overdue",
+        None => "running",
+    };
+    let hours = |until: UnixMillis| until.0.saturating_sub(from.0) / 3_600_000;
+    let clock = json!({
+        "from": from.rfc3339(), "due": due.rfc3339(), "state": state,
+        "rule": "72 hours (GDPR article 33, and the house's own rule); POPIA section 22: as soon as reasonably possible",
+        "hours_until_regulator": hours(told("regulator_notification").unwrap_or(now)),
+        "hours_until_customers": hours(told("customer_notification").unwrap_or(now)),
+    });
+    thing.insert("clock".into(), clock);
+}
+
+/// Normal forms of what was given otherwise, by the field's name.
+fn normal_forms(thing: &Map<String, Value>) -> Map<String, Value> {
+    let mut normal = Map::new();
+    let mut note = |name: &str, given: Option<&Value>, form: fn(&Value) -> Option<Value>| {
+        if let Some(given) = given
+            && let Some(value) = form(given).filter(|value| value != given)
+        {
+            normal.insert(name.into(), value);
+        }
+    };
+    note("amount", thing.get("amount"), |given| Money::read(given).map(|money| money.shown()));
+    let paid = thing.get("payment_audit").and_then(|payment| payment.get("amount"));
+    note("payment_audit.amount", paid, |given| Money::read(given).map(|money| money.shown()));
+    for name in ["customer_phone", "phone"] {
+        note(name, thing.get(name), |given| Some(normalise(IdentifierType::Phone, given.as_str()?).into()));
+    }
+    note("language", thing.get("language"), |given| given.as_str().and_then(language).map(Value::from));
+    note("country", thing.get("country"), |given| given.as_str().and_then(country).map(Value::from));
+    let place = thing.get("shipping_audit").and_then(|shipping| shipping.get("shipping_country"));
+    note("shipping_audit.shipping_country", place, |given| given.as_str().and_then(country).map(Value::from));
+    for name in ["follow_up_required", "recording_notice", "approval_required", "high_risk", "minor"] {
+        note(name, thing.get(name), |given| yes(given).map(Value::from));
+    }
+    normal
+}
