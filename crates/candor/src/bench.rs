@@ -115,6 +115,7 @@ impl Bench {
         let singles = singles(&trail)?;
         let writers = many_writers(&trail)?;
         let searches = searches(&trail)?;
+        let registers = crate::bench_registers::measure(&trail, (self.records / 100).clamp(100, 50_000))?;
         trail.close()?;
         let started = Instant::now();
         let trail = Trail::open(&data, crate::trail::OpenMode::default())?;
@@ -138,7 +139,7 @@ impl Bench {
         Ok(json!({
             "records": self.records, "bytes_a_record": input_bytes / self.records.max(1), "probes": probes, "ingest": ingest,
             "http": served,
-            "visible_after_answer_ms": visible, "single_writer_ms": singles, "sixteen_writers": writers, "search_ms": searches, "start_seconds": start_seconds,
+            "visible_after_answer_ms": visible, "single_writer_ms": singles, "sixteen_writers": writers, "search_ms": searches, "registers": registers, "start_seconds": start_seconds,
             "verify": verify, "disk_bytes_an_event": disk as f64 / self.records as f64, "resident_mib_after_ingest": rss_after,
         }))
     }

@@ -73,6 +73,12 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "1000000",
         "Messages of a relay's log that are held open at once; about 170 bytes of memory each. What has to be given up is recorded as a gap.",
     ),
+    (
+        "sources.NAME.quiet_after_s",
+        "none",
+        "Seconds of silence after which `candor serve` raises an alert (ALERT_RAISED, rule source_quiet); it is resolved when the source speaks again.",
+    ),
+    ("sources.NAME.out_of_use", "false", "Nothing is expected of the source any more: its silence is no alert."),
 ];
 
 /// See the module.
@@ -104,6 +110,8 @@ pub struct Source {
     pub hops: Vec<String>,
     pub clients: Vec<String>,
     pub open_messages_max: Option<usize>,
+    pub quiet_after_s: Option<u64>,
+    pub out_of_use: bool,
 }
 
 impl Source {
@@ -167,11 +175,16 @@ impl Config {
     /// Reads and checks the file; a missing one is the defaults.
     pub fn read(data: &Path) -> Result<Config> {
         let path = data.join("candor.toml");
-        let mut config: Config = match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).with_context(|| format!("read {}", path.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Config::default(),
-            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.with_context(|| format!("read {}", path.display()))?,
         };
+        Config::parse(&text).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// Reads and checks the text of a configuration.
+    pub fn parse(text: &str) -> Result<Config> {
+        let mut config: Config = toml::from_str(text)?;
         config.sources.entry("local".into()).or_default();
         config.check()?;
         Ok(config)
@@ -202,6 +215,9 @@ impl Config {
             }
             if source.zone_east_minutes().is_none() {
                 bail!("check configuration: sources.{name}.zone must be an offset such as +02:00, at most 14:59");
+            }
+            if source.quiet_after_s.is_some_and(|seconds| !(1..=31_536_000).contains(&seconds)) {
+                bail!("check configuration: sources.{name}.quiet_after_s must be 1 to 31536000");
             }
             if source.open_messages_max.is_some_and(|max| !(1..=100_000_000).contains(&max)) {
                 bail!("check configuration: sources.{name}.open_messages_max must be 1 to 100000000");

@@ -17,6 +17,7 @@ use ledger::sequencer::{Answer, Batch, Submitter};
 use proof::commitment::Field;
 use proof::entry::EntryId;
 use proof::hash::Hash;
+use proof::time::UnixMillis;
 use reads::guard::OwnRecord;
 use record::detect::Detector;
 use record::error::Refusal;
@@ -110,6 +111,8 @@ struct Shared {
     defining: Mutex<()>,
     /// Conflicts by source, of the minute since 1970 that stands before them.
     conflicts: Mutex<(u64, HashMap<String, u32>)>,
+    /// Repeats that are not recorded yet, by source: how many, the first and the newest.
+    sightings: Mutex<BTreeMap<String, (u64, UnixMillis, UnixMillis)>>,
 }
 
 /// See the module. Cheap to clone: one for each worker.
@@ -188,6 +191,7 @@ impl Intake {
             defined: Mutex::default(),
             defining: Mutex::default(),
             conflicts: Mutex::default(),
+            sightings: Mutex::default(),
             store: Arc::clone(&store),
             detector,
             submitter,
@@ -406,7 +410,7 @@ impl Intake {
     ) -> Result<Vec<Waiting>> {
         let outcomes =
             receiver.recv().map_err(|_| anyhow!("the writer stopped"))?.map_err(|error| anyhow!("{error}"))?;
-        let mut waiting = Vec::new();
+        let (mut waiting, before) = (Vec::new(), accepted.len());
         for (line, outcome) in links.lines.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Committed { index, leaf } => accepted.push((line, Accepted::Committed { index, leaf })),
@@ -420,6 +424,9 @@ impl Intake {
                 }
             }
         }
+        let repeated =
+            accepted[before..].iter().filter(|(_, accepted)| matches!(accepted, Accepted::Repeated { .. })).count();
+        self.note_sightings(source, repeated as u64)?;
         if !links.joined.is_empty() {
             let records = links.joined.into_iter().map(|(a, b)| OwnRecord {
                 kind: "SUBJECT_LINKED",
@@ -437,7 +444,7 @@ impl Intake {
         for (line, minimal, subject) in minimals {
             let document = match &self.shared.documents {
                 Some(documents) => documents.of(&minimal),
-                None => Document { time_ms: 0, words: Default::default(), keys: Vec::new() },
+                None => Document { time_ms: 0, words: Default::default(), keys: Vec::new(), change: None },
             };
             let period = (0, Key::from_bytes([0; 32]));
             prepared.push(Resolving { minimal, document, line, subject: None, known_subject: subject, period });
@@ -525,6 +532,28 @@ impl Intake {
             generation,
             companion: Companion { minimal, document, derived_id: worker.derived_ids },
         })
+    }
+
+    fn note_sightings(&self, source: &str, count: u64) -> Result<()> {
+        if count > 0 && source != "candor" {
+            let now = self.shared.clock.now();
+            let mut held = self.shared.sightings.lock().map_err(|_| anyhow!("another thread failed"))?;
+            let sighting = held.entry(source.to_owned()).or_insert((0, now, now));
+            (sighting.0, sighting.2) = (sighting.0 + count, now);
+        }
+        Ok(())
+    }
+
+    /// Records how often what is there already came again since the last call, one record a source: once a minute, and
+    /// at the end.
+    pub fn record_sightings(&self) -> Result<()> {
+        let taken = std::mem::take(&mut *self.shared.sightings.lock().map_err(|_| anyhow!("another thread failed"))?);
+        let record = |(source, (count, from, to)): (String, (u64, UnixMillis, UnixMillis))| {
+            let fields = json!({"from_source": source, "count": count, "window_from": from.rfc3339(), "window_to": to.rfc3339()});
+            OwnRecord { kind: "SIGHTINGS", fields, subject: None }
+        };
+        let records: Vec<OwnRecord> = taken.into_iter().map(record).collect();
+        if records.is_empty() { Ok(()) } else { self.try_own(records).map(drop) }
     }
 
     /// A repeat must say the same: the stored bodies are opened and compared.

@@ -3,6 +3,7 @@
 mod bench;
 mod bench_http;
 mod bench_log;
+mod bench_registers;
 mod clock_state;
 mod commands;
 mod config;
@@ -15,6 +16,7 @@ mod postfix;
 mod progress;
 mod scrub;
 mod serve;
+mod silence;
 mod source_state;
 mod space;
 mod trail;

@@ -27,12 +27,14 @@ use views::registers::Thing;
 use web::app::{App, Limits, Parts};
 use web::submit::{Done, RefusalCount, Submit, Unavailable};
 
+use crate::commands::source::expected;
 use crate::commands::{Data, look};
 use crate::config::Config;
 use crate::ingest::{BATCH_LINES, Input, Shown};
 use crate::intake::{Intake, Why, refusal_record};
 use crate::postfix::PostfixLog;
 use crate::scrub::Scrub;
+use crate::silence::Silence;
 use crate::trail::{OpenMode, Trail};
 use crate::workers::{Job, Workers};
 
@@ -143,13 +145,17 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
     let submit = Arc::new(Intaking { intake: trail.intake.clone(), workers });
     let newest = crate::scrub::Newest::default();
     let shown = Arc::clone(&newest);
+    let guard = Arc::new(look::guard(trail)?);
+    let limits_of_silence = trail.config.sources.iter().filter(|(_, source)| !source.out_of_use);
+    let limits_of_silence = limits_of_silence.filter_map(|(name, source)| Some((name.clone(), source.quiet_after_s?)));
+    let silence = Silence::new(Arc::clone(&guard), trail.intake.clone(), limits_of_silence.collect());
     let app = App::new(Parts {
-        guard: Arc::new(look::guard(trail)?),
+        guard,
         proofs: Proofs::new(Arc::clone(trail.intake.reader())),
         submit,
         catalogue: Arc::clone(&trail.catalogue),
         keys: keyring(trail)?,
-        sources: trail.config.sources.keys().cloned().collect(),
+        sources: trail.config.sources.iter().map(|(name, source)| (name.clone(), expected(source))).collect(),
         name: short_name(&trail.intake.reader().identity().origin),
         now: Arc::new(|| SystemClock.now()),
         random: Arc::new(|| RandomPool::default().take()),
@@ -178,8 +184,14 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .name("scrub".into())
             .spawn_scoped(scope, move || scrub.run(stopped))
             .context("start a thread")?;
+        std::thread::Builder::new()
+            .name("silence".into())
+            .spawn_scoped(scope, || silence.run(stopped))
+            .context("start a thread")?;
         follow(scope, trail, &stop)?;
-        runtime.block_on(serve(Arc::clone(&app), listen, tls, || greet(trail, listen, secure, token)))
+        runtime.block_on(serve(Arc::clone(&app), trail.intake.clone(), listen, tls, || {
+            greet(trail, listen, secure, token)
+        }))
     });
     // Every request was answered or cut; what it left in the runtime ends here.
     runtime.shutdown_timeout(Duration::from_secs(10));
@@ -218,13 +230,19 @@ fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>) 
     }
 }
 
-async fn serve(app: Arc<App>, listen: SocketAddr, tls: Option<TlsAcceptor>, greet: impl FnOnce()) -> Result<()> {
+async fn serve(
+    app: Arc<App>,
+    intake: Intake,
+    listen: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    greet: impl FnOnce(),
+) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for a signal")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for a signal")?;
     greet();
-    let beats = tokio::spawn(beat(Arc::clone(&app)));
+    let beats = tokio::spawn(beat(Arc::clone(&app), intake));
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -236,9 +254,9 @@ async fn serve(app: Arc<App>, listen: SocketAddr, tls: Option<TlsAcceptor>, gree
     Ok(())
 }
 
-/// Once a minute: what was refused; after five minutes in which nothing came, a heartbeat; every ten minutes a look at
+/// Once a minute: what was refused, what came again; after five minutes in which nothing came, a heartbeat; every ten minutes a look at
 /// whether the system says that its clock is synchronised.
-async fn beat(app: Arc<App>) {
+async fn beat(app: Arc<App>, intake: Intake) {
     let (mut size, mut silent, mut beats) = (app.size(), 0, 0u64);
     let mut synchronised = true;
     let mut timer = tokio::time::interval(BEAT);
@@ -246,12 +264,14 @@ async fn beat(app: Arc<App>) {
     loop {
         timer.tick().await;
         silent = if app.size() == size { silent + 1 } else { 0 };
-        let worker = Arc::clone(&app);
+        let (worker, intake) = (Arc::clone(&app), intake.clone());
         let heart = silent >= HEARTBEAT_BEATS;
         let look = beats.is_multiple_of(CLOCK_BEATS);
         beats += 1;
         let done = tokio::task::spawn_blocking(move || {
             worker.record_refusals();
+            // What can't be recorded is said by what else can't.
+            let _ = intake.record_sightings();
             if heart {
                 worker.heartbeat();
             }

@@ -325,6 +325,10 @@ impl Trail {
 
     /// Commits, closes and writes everything.
     pub fn close(mut self) -> Result<()> {
+        // A full disk, say: how often something came again is no reason not to close.
+        if let Err(error) = self.intake.record_sightings() {
+            eprintln!("candor: repeats could not be recorded: {error:#}");
+        }
         let size = self.intake.reader().size();
         drop(self.intake);
         if let Some(sequencer) = self.sequencer.take() {

@@ -102,6 +102,18 @@ fn places(data: &Path) -> BTreeSet<&'static str> {
     }
     let view = store.named(Named::View);
     for file in support::files(&data.join("views")) {
+        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("states.db")) {
+            let raw = std::fs::read(&file).expect("readable");
+            let clear = match file.extension().is_some_and(|end| end == "db") {
+                true => views::inspect::clear_states(&view, &file).expect("its boxes open"),
+                false => Vec::new(),
+            };
+            if contains(&raw, NAME) || contains(&clear, NAME) || contains(&raw, CUSTOMER) || contains(&clear, CUSTOMER)
+            {
+                found.insert("states");
+            }
+            continue;
+        }
         let Ok(clear) = views::inspect::clear_content(&view, &file) else {
             assert!(file.extension().is_some_and(|e| e == "log"), "{} does not open", file.display());
             assert_eq!(std::fs::metadata(&file).expect("there").len(), 0, "after a clean stop");

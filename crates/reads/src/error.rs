@@ -36,6 +36,11 @@ pub enum Kind {
 }
 
 impl Error {
+    /// Whether a view has not followed yet.
+    pub fn is_behind(&self) -> bool {
+        matches!(self, Error::Views(views::error::Error::Behind))
+    }
+
     /// Whether what was asked for is not there.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::NoSuchThing | Error::Ledger(ledger::error::Error::NoSuchEntry { .. }))

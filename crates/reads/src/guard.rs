@@ -9,7 +9,6 @@ use proof::receipt::Receipt;
 use proof::time::UnixMillis;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
-use record::things::{Event, Shape, fold};
 use seal::crypto::KeyedHash;
 use seal::shared::SharedStore;
 use serde_json::{Value, json};
@@ -70,6 +69,10 @@ pub struct Granted<T> {
 }
 
 impl<T> Granted<T> {
+    pub(crate) fn new(value: T, access: u64) -> Granted<T> {
+        Granted { value, access }
+    }
+
     /// What was granted.
     pub fn get(&self) -> &T {
         &self.value
@@ -180,9 +183,9 @@ pub struct Guard {
     pub digest: KeyedHash,
 }
 
-struct Candidate {
-    stored: StoredEntry,
-    owner: Option<u64>,
+pub(crate) struct Candidate {
+    pub(crate) stored: StoredEntry,
+    pub(crate) owner: Option<u64>,
 }
 
 impl Guard {
@@ -198,7 +201,7 @@ impl Guard {
     }
 
     /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.
-    fn grant(
+    pub(crate) fn grant(
         &self,
         purpose: &Purpose,
         candidates: &[Candidate],
@@ -249,7 +252,7 @@ impl Guard {
         Ok(index)
     }
 
-    fn candidate(&self, index: u64) -> Result<Candidate, Error> {
+    pub(crate) fn candidate(&self, index: u64) -> Result<Candidate, Error> {
         let stored = self.reader.entry(index)?;
         let has_personal = stored.entry()?.personal.is_some();
         let owner = if has_personal { self.views.owner(index)? } else { None };
@@ -260,7 +263,7 @@ impl Guard {
         Ok(Candidate { stored, owner: living })
     }
 
-    fn open(&self, candidate: &Candidate) -> Result<(Shown, open::Opened), Error> {
+    pub(crate) fn open(&self, candidate: &Candidate) -> Result<(Shown, open::Opened), Error> {
         let keys = open::keys(&candidate.stored, candidate.owner, &mut *self.store.lock()?)?;
         let opened = open::open(&candidate.stored, &keys, &self.catalogue)?;
         Ok((show(&candidate.stored, &opened, &self.catalogue)?, opened))
@@ -389,41 +392,17 @@ impl Guard {
         Ok(Granted { value: shown, access })
     }
 
-    /// A thing as it stood at a time: what its events until then come to, in the shape of its register.
-    ///
-    /// # Errors
-    /// As [`Guard::search`]; [`Error::NoSuchThing`] if there was no event of it.
-    pub fn thing(&self, purpose: &Purpose, shape: &Shape, id: &str, at: UnixMillis) -> Result<Granted<Value>, Error> {
-        let thing = Thing::of_register(shape.name).ok_or(Error::NoSuchThing)?;
-        let mut candidates = Vec::new();
-        for index in self.views.find(thing, id, HISTORY_MAX)? {
-            let candidate = self.candidate(index)?;
-            if shape.has(candidate.stored.entry()?.kind) {
-                candidates.push(candidate);
-            }
-        }
-        let access = self.grant(purpose, &candidates, json!({"register": shape.path}), &[])?;
-        let mut events = Vec::with_capacity(candidates.len());
-        for candidate in &candidates {
-            let (shown, _) = self.open(candidate)?;
-            let Value::Object(fields) = shown.record else { continue };
-            // A view only says where to look. The relay knows a mail by its Message-ID alone.
-            let named = |name: &str| fields.get(name).and_then(Value::as_str) == Some(id);
-            if named(shape.id) || shape.name == "email" && named("message_id") {
-                let time = fields.get("timestamp").and_then(Value::as_str).unwrap_or_default();
-                let time = UnixMillis::parse(time.as_bytes()).unwrap_or_default();
-                events.push(Event { entry: shown.index, at: time, kind: shown.kind, fields });
-            }
-        }
-        let value = fold(shape, id, events, at).ok_or(Error::NoSuchThing)?;
-        Ok(Granted { value, access })
-    }
-
     /// Every entry of a person and of all joined to them, complete by their tags: n = 1, 2, ... until there is none.
     ///
     /// # Errors
     /// The key store or the journal cannot be read.
-    fn entries_of_person(&self, kind: IdentifierType, given: &str) -> Result<Vec<u64>, Error> {
+    pub(crate) fn entries_of_person(&self, kind: IdentifierType, given: &str) -> Result<Vec<u64>, Error> {
+        let mut found = self.all_entries_of_person(kind, given)?;
+        Ok(found.split_off(found.len().saturating_sub(HISTORY_MAX)))
+    }
+
+    /// The same without a bound: for what is looked through for a few entries of a kind.
+    pub(crate) fn all_entries_of_person(&self, kind: IdentifierType, given: &str) -> Result<Vec<u64>, Error> {
         let mut found = Vec::new();
         let taggers = {
             let mut store = self.store.lock()?;
@@ -438,7 +417,7 @@ impl Guard {
             found.extend(self.reader.entries_of(&tagger, usize::MAX)?);
         }
         found.sort_unstable();
-        Ok(found.split_off(found.len().saturating_sub(HISTORY_MAX)))
+        Ok(found)
     }
 
     /// A receipt of one entry. It shows nothing that a sender wrote, so it names no person; that it was made is

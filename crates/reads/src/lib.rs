@@ -25,4 +25,6 @@
 pub mod error;
 pub mod guard;
 pub mod proofs;
+pub mod registers;
 pub mod shown;
+pub mod sources;

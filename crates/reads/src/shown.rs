@@ -2,7 +2,6 @@
 
 use proof::commitment::Field;
 use record::kinds::Catalogue;
-use record::schema::Kind;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use views::open::{Gone, Opened};
@@ -52,7 +51,19 @@ pub(crate) fn show(
     if let Some(kind) = kind {
         record.insert("event_type".into(), Value::String(kind.name.clone()));
     }
-    let mut add = |fields: Vec<Field<'_>>| fields.iter().for_each(|field| put(&mut record, kind, field));
+    let mut add = |fields: Vec<Field<'_>>| {
+        for field in fields {
+            match kind {
+                // Kind and version stand above.
+                Some(_) if field.number <= 1 => {}
+                Some(kind) => kind.put(&mut record, field.number, field.value),
+                None => {
+                    let value = serde_json::from_slice(field.value).unwrap_or(Value::Null);
+                    record.insert(field.number.to_string(), value);
+                }
+            }
+        }
+    };
     if let Ok(body) = &opened.facts {
         add(body.fields());
     }
@@ -74,26 +85,4 @@ pub(crate) fn show(
         personal,
         record: Value::Object(record),
     })
-}
-
-fn put(record: &mut Map<String, Value>, kind: Option<&Kind>, field: &Field<'_>) {
-    if field.number <= 1 && kind.is_some() {
-        return;
-    }
-    let value = serde_json::from_slice(field.value).unwrap_or(Value::Null);
-    let pointer =
-        kind.and_then(|kind| kind.pointer(field.number)).map_or_else(|| format!("/{}", field.number), str::to_owned);
-    let mut names = pointer.split('/').skip(1).peekable();
-    let mut place = record;
-    while let Some(name) = names.next() {
-        if names.peek().is_none() {
-            place.insert(name.to_owned(), value);
-            return;
-        }
-        let below = place.entry(name.to_owned()).or_insert_with(|| Value::Object(Map::new()));
-        match below {
-            Value::Object(map) => place = map,
-            _ => return,
-        }
-    }
 }

@@ -137,6 +137,15 @@ const SHIPPED: &[&str] = shipped![
     "COMPLETENESS",
     "SIGHTINGS",
     "QUEUE_OBSERVED",
+    // The template's version, who opened, the consent that a mail rests on.
+    "EMAIL_SENT" 3,
+    "EMAIL_DELIVERED" 2,
+    "EMAIL_OPENED" 2,
+    "EMAIL_CLICKED" 2,
+    "EMAIL_BOUNCED" 2,
+    "EMAIL_FAILED" 2,
+    "EMAIL_COMPLAINED" 2,
+    "EMAIL_UNSUBSCRIBED" 2,
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -238,6 +238,24 @@ const ANNOTATIONS: [&str; 13] = [
 ];
 
 impl Kind {
+    /// Puts a field, as canonical JSON text, back under its name; one of no known number under the number.
+    pub fn put(&self, record: &mut Map<String, Value>, number: u16, value: &[u8]) {
+        let value = serde_json::from_slice(value).unwrap_or(Value::Null);
+        let pointer = self.pointer(number).map_or_else(|| format!("/{number}"), str::to_owned);
+        let mut names = pointer.split('/').skip(1).peekable();
+        let mut place = record;
+        while let Some(name) = names.next() {
+            if names.peek().is_none() {
+                place.insert(name.to_owned(), value);
+                return;
+            }
+            match place.entry(name.to_owned()).or_insert_with(|| Value::Object(Map::new())) {
+                Value::Object(below) => place = below,
+                _ => return,
+            }
+        }
+    }
+
     /// Compiles a schema.
     ///
     /// # Errors

@@ -204,8 +204,8 @@ fn every_structure_is_accepted_and_comes_back_whole() {
                 fields,
             });
         }
-        let thing =
-            fold(shape, "x1", events, UnixMillis::parse(b"2026-04-01T00:00:00Z").expect("a time")).expect("it is");
+        let thing = fold(shape, "x1", events, None, UnixMillis::parse(b"2026-04-01T00:00:00Z").expect("a time"))
+            .expect("it is");
         for (leaf, _) in &own {
             let pointer = leaf[root.len() - 1..].replace("[]", "/0");
             assert!(thing.pointer(&pointer).is_some(), "{name} comes back without {pointer}: {thing}");

@@ -19,6 +19,14 @@ pub enum Error {
         /// The cause.
         source: tantivy::TantivyError,
     },
+    /// The states refused.
+    #[error("{action} states: {source}")]
+    States {
+        /// What was being done.
+        action: &'static str,
+        /// The cause.
+        source: rusqlite::Error,
+    },
     /// A file does not follow its format; rebuilding mends it.
     #[error("read view file: {0}: run `candor rebuild`")]
     Corrupt(&'static str),
@@ -28,6 +36,9 @@ pub enum Error {
     /// The key store refused.
     #[error(transparent)]
     Seal(#[from] seal::error::Error),
+    /// The states did not follow in time.
+    #[error("read states: they are behind the trail: ask again")]
+    Behind,
     /// The thread that writes the views has ended.
     #[error("write views: the view writer stopped after an earlier failure: restart")]
     Stopped,
@@ -58,4 +69,8 @@ pub(crate) fn io(action: &'static str) -> impl Fn(std::io::Error) -> Error {
 
 pub(crate) fn index(action: &'static str) -> impl Fn(tantivy::TantivyError) -> Error {
     move |source| Error::Index { action, source }
+}
+
+pub(crate) fn states(action: &'static str) -> impl Fn(rusqlite::Error) -> Error {
+    move |source| Error::States { action, source }
 }

@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod open;
 mod owners;
 pub mod registers;
+pub mod states;
 mod tail;
 pub mod views;
 pub mod words;

@@ -96,11 +96,9 @@ pub fn facts<'c>(
     let opened = open(stored, &keys(stored, None, store)?, catalogue)?;
     let (Some(id), Ok(body)) = (opened.kind, &opened.facts) else { return Ok(None) };
     let kind = catalogue.kind(id);
-    let named = |field: Field<'_>| {
-        let name = kind.pointer(field.number)?.strip_prefix('/')?.to_owned();
-        Some((name, serde_json::from_slice(field.value).unwrap_or(Value::Null)))
-    };
-    Ok(Some((kind, body.fields().into_iter().filter_map(named).collect())))
+    let mut record = Map::new();
+    body.fields().iter().for_each(|field| kind.put(&mut record, field.number, field.value));
+    Ok(Some((kind, record)))
 }
 
 fn kind_of(facts: &OpenBody, catalogue: &Catalogue) -> Option<KindId> {

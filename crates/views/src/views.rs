@@ -8,15 +8,19 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::time::Duration;
 
 use ledger::background::{LAST, step_back};
 use ledger::reader::Reader;
 use proof::commitment::Field;
+use proof::time::UnixMillis;
 use record::kinds::{Catalogue, KindId};
 use record::minimal::{Minimal, number};
 use record::schema::{FieldClass, Kind};
+use record::things::{SHAPES, columns};
 use seal::crypto::Key;
 use seal::shared::SharedStore;
+use serde_json::Map;
 
 use crate::error::{Error, io};
 use crate::file::Vault;
@@ -24,12 +28,15 @@ use crate::index::{PARTITION, Query, TextIndex, TextSearcher};
 use crate::open::{self, value};
 use crate::owners::Owners;
 use crate::registers::{Registers, Thing};
+use crate::states::{Change, Row, States, Wanted};
 use crate::tail::{Tail, TailBatch};
 use crate::words::{self, KindWords, Words};
 
 /// Documents waiting for the thread, at most: about 1 KiB each. While it writes a partition, single records must not
 /// have to wait, however many commits they make.
 const WAITING_MAX: usize = 24 << 10;
+/// How long a list waits for what was answered before it was asked for.
+const LIST_WAIT: Duration = Duration::from_secs(5);
 
 /// What the views need of one record.
 #[derive(Debug, Clone)]
@@ -40,6 +47,8 @@ pub struct Document {
     pub words: Words,
     /// Its register keys.
     pub keys: Vec<u64>,
+    /// What it changes of a thing that there are lists of.
+    pub change: Option<Box<Change>>,
 }
 
 /// A document with its place.
@@ -99,13 +108,14 @@ struct Shared {
     tail: RwLock<Tail>,
     owners: Owners,
     registers: Registers,
+    states: States,
 }
 
 /// Makes documents.
 #[derive(Clone)]
 pub struct Documents {
     vault: Vault,
-    kinds: Arc<Vec<KindPlan>>,
+    kinds: Arc<Vec<(KindPlan, Kind)>>,
 }
 
 /// What the views take from the records of one kind.
@@ -113,18 +123,21 @@ struct KindPlan {
     words: KindWords,
     /// The fields whose values are ids of things.
     things: Vec<(u16, Thing)>,
+    /// The register whose lists know such events, by its place.
+    register: Option<u8>,
 }
 
 impl KindPlan {
     fn new(kind: &Kind) -> KindPlan {
+        let register = SHAPES.iter().position(|shape| shape.is_listed() && shape.has(&kind.name)).map(|at| at as u8);
         let thing = |(number, pointer): &(u16, String)| Some((*number, Thing::at(pointer, &kind.name)?));
-        KindPlan { words: KindWords::new(kind), things: kind.pointers.iter().filter_map(thing).collect() }
+        KindPlan { words: KindWords::new(kind), things: kind.pointers.iter().filter_map(thing).collect(), register }
     }
 }
 
 impl Documents {
     fn new(vault: Vault, catalogue: &Catalogue) -> Documents {
-        Documents { vault, kinds: Arc::new(catalogue.all().map(KindPlan::new).collect()) }
+        Documents { vault, kinds: Arc::new(catalogue.all().map(|kind| (KindPlan::new(kind), kind.clone())).collect()) }
     }
 
     /// The document of a record about to be sealed.
@@ -140,8 +153,9 @@ impl Documents {
         personal: impl Iterator<Item = Field<'a>>,
         time_ms: u64,
     ) -> Document {
-        let plan = &self.kinds[usize::from(kind.0)];
+        let (plan, kind) = &self.kinds[usize::from(kind.0)];
         let words = plan.words.of(facts.clone(), personal);
+        let change = plan.register.and_then(|register| change(register, kind, facts.clone(), time_ms));
         let mut keys = Vec::with_capacity(plan.things.len());
         for field in facts {
             if let Some((_, thing)) = plan.things.iter().find(|(number, _)| *number == field.number) {
@@ -149,8 +163,17 @@ impl Documents {
                 keys.push(self.vault.hash(&[b"candor/v1/register\n", &[*thing as u8], id.as_bytes()]));
             }
         }
-        Document { time_ms, words, keys }
+        Document { time_ms, words, keys, change: change.map(Box::new) }
     }
+}
+
+/// What an event changes of its thing; `None` where it names none.
+fn change<'a>(register: u8, kind: &Kind, facts: impl Iterator<Item = Field<'a>>, time_ms: u64) -> Option<Change> {
+    let shape = &SHAPES[usize::from(register)];
+    let mut record = Map::new();
+    facts.for_each(|field| kind.put(&mut record, field.number, field.value));
+    let (id, at) = (record.get(shape.id)?.as_str()?.to_owned(), UnixMillis(time_ms));
+    Some(Change { register, id, at, columns: columns(shape, &kind.name, &record, at) })
 }
 
 /// The open views.
@@ -183,7 +206,8 @@ impl Views {
         })?;
         let owners = Owners::open(&folder.join("owners"), vault.clone())?;
         let registers = Registers::open(&folder.join("registers"), vault.clone())?;
-        let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers });
+        let states = States::open(&folder.join("states.db"), vault.clone())?;
+        let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers, states });
         let (searcher, cursor) = (index.searcher(), index.cursor());
         let (queue, commands) = channel();
         let room = Arc::new(Room::new());
@@ -284,6 +308,18 @@ impl Views {
         self.shared.registers.find(thing, id, limit)
     }
 
+    /// Things of a register that fit, those that began last first. Everything before `size` is in it, or the answer is
+    /// [`Error::Behind`].
+    ///
+    /// # Errors
+    /// The states cannot be read.
+    pub fn list(&self, wanted: &Wanted, size: u64) -> Result<Vec<Row>, Error> {
+        if !self.shared.states.wait(size, LIST_WAIT)? {
+            return Err(Error::Behind);
+        }
+        self.shared.states.list(wanted)
+    }
+
     fn ask(&self, command: impl FnOnce(SyncSender<Result<(), Error>>) -> Command) -> Result<(), Error> {
         let (answer, receiver) = sync_channel(1);
         self.send(command(answer))?;
@@ -336,6 +372,7 @@ impl Views {
     ) -> Result<(), Error> {
         let end = reader.size();
         let documents = self.documents(catalogue);
+        self.catch_up_states(reader, store, catalogue, &documents)?;
         let missing = self.missing_owners(reader, store)?;
         let mut pending = Vec::new();
         reader.each_entry(self.cursor, |stored| {
@@ -357,6 +394,36 @@ impl Views {
             progress(entry + 1);
             Ok::<(), Error>(())
         })
+    }
+
+    /// States that are behind the index, as those of another version are, follow alone.
+    fn catch_up_states(
+        &self,
+        reader: &Reader,
+        store: &SharedStore,
+        catalogue: &Catalogue,
+        documents: &Documents,
+    ) -> Result<(), Error> {
+        let states = &self.shared.states;
+        let from = states.cursor();
+        if from >= self.cursor {
+            return Ok(());
+        }
+        reader.each_entry(from, |stored| {
+            let (entry, kind) = (stored.index, stored.entry()?.kind.to_owned());
+            // What is in memory is bounded, and a stop goes on from here.
+            if entry.is_multiple_of(PARTITION) && entry > from && entry < self.cursor {
+                states.flush(entry)?;
+            }
+            if entry >= self.cursor || !SHAPES.iter().any(|shape| shape.is_listed() && shape.has(&kind)) {
+                return Ok(());
+            }
+            let keys = open::keys(&stored, None, &mut *store.lock()?)?;
+            let document = document_of(&open::open(&stored, &keys, catalogue)?, documents);
+            states.add(document.change.iter().map(|change| (entry, &**change)), entry + 1)
+        })?;
+        states.add(std::iter::empty(), self.cursor)?;
+        states.flush(self.cursor)
     }
 
     /// Owners that are not in the files: after a loss of power, or when rebuilding. Found through the tags of every
@@ -431,11 +498,11 @@ impl Drop for Views {
 
 fn document_of(opened: &open::Opened, documents: &Documents) -> Document {
     let (Some(kind), Ok(facts)) = (opened.kind, &opened.facts) else {
-        return Document { time_ms: 0, words: Words::default(), keys: Vec::new() };
+        return Document { time_ms: 0, words: Words::default(), keys: Vec::new(), change: None };
     };
     let facts = facts.fields();
     let personal = opened.personal.as_ref().map(|body| body.fields()).unwrap_or_default();
-    let time = value(&facts, number::TIMESTAMP).and_then(|text| proof::time::UnixMillis::parse(text.as_bytes()).ok());
+    let time = value(&facts, number::TIMESTAMP).and_then(|text| UnixMillis::parse(text.as_bytes()).ok());
     documents.make(kind, facts.iter().copied(), personal.into_iter(), time.unwrap_or_default().0)
 }
 
@@ -491,6 +558,8 @@ impl Writer {
             self.index.add(applied.entry, applied.document.time_ms, applied.document.words.text())?;
             self.next = applied.entry + 1;
         }
+        let changes = documents.iter().filter_map(|applied| Some((applied.entry, applied.document.change.as_deref()?)));
+        self.shared.states.add(changes, self.next)?;
         if self.next - self.index.cursor() >= PARTITION {
             self.flush()?;
             self.index.merge_small()?;
@@ -504,6 +573,7 @@ impl Writer {
         }
         self.shared.owners.flush(self.next)?;
         self.shared.registers.flush(self.next)?;
+        self.shared.states.flush(self.next)?;
         self.index.commit(self.next)?;
         self.shared.tail.write().map_err(|_| Error::Stopped)?.drop_before(self.next);
         Ok(())

@@ -130,12 +130,16 @@ fn push_filter(out: &mut String, name: &str, value: &str) {
 }
 
 /// Facts that can be filtered by, besides the kind.
-const FILTERS: [(&str, &str); 6] = [
+const FILTERS: [(&str, &str); 10] = [
     ("/environment", "environment"),
     ("/severity", "severity"),
     ("/source", "source"),
     ("/status", "status"),
     ("/template_id", "template"),
+    ("/template_version", "version"),
+    ("/from_source", "from"),
+    ("/about_id", "about"),
+    ("/opened_by", "by"),
     ("/message_content/template_id", "template"),
 ];
 

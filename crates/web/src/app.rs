@@ -1,5 +1,6 @@
 //! The application: what every handler shares, and which path leads where.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -13,6 +14,7 @@ use axum::routing::{delete, get, post};
 use proof::time::UnixMillis;
 use reads::guard::Guard;
 use reads::proofs::Proofs;
+use reads::sources::Expected;
 use record::kinds::Catalogue;
 use record::things::SHAPES;
 use tokio::sync::Semaphore;
@@ -21,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
-use crate::{keys, openapi, page, records, search, trail};
+use crate::{keys, openapi, page, records, registers, search, trail};
 
 /// Bounds of the server; each is documented in `docs/api.md`.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +76,8 @@ pub struct Parts {
     pub catalogue: Arc<Catalogue>,
     /// Keys known at start.
     pub keys: Keyring,
-    /// Names of the sources that may be written to.
-    pub sources: Vec<String>,
+    /// The sources that may be written to, and what is expected of each.
+    pub sources: BTreeMap<String, Expected>,
     /// Last part of the trail's name, as in `/trail/<name>/`.
     pub name: String,
     /// The clock.
@@ -116,7 +118,13 @@ impl App {
     pub fn new(mut parts: Parts) -> Arc<App> {
         let mut run = [0; 8];
         run.copy_from_slice(&(parts.random)()[..8]);
-        let description = openapi::describe(&parts.catalogue, &parts.limits, &parts.sources, &parts.name).to_string();
+        let description = openapi::describe(
+            &parts.catalogue,
+            &parts.limits,
+            &parts.sources.keys().cloned().collect::<Vec<_>>(),
+            &parts.name,
+        )
+        .to_string();
         Arc::new(App {
             keys: RwLock::new(std::mem::take(&mut parts.keys)),
             metrics: Metrics::default(),
@@ -183,9 +191,13 @@ impl App {
 /// Every path. A path is described in `openapi.rs` too; a test holds the two together.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for shape in SHAPES {
-        let thing = move |state, id, query, headers| search::thing(state, id, query, headers, shape);
+    for (place, shape) in SHAPES.iter().enumerate() {
+        let thing = move |state, id, query, headers| registers::thing(state, id, query, headers, shape);
         router = router.route(&format!("/v1/{}/{{id}}", shape.path), get(thing));
+        if shape.is_listed() {
+            let things = move |state, query, headers| registers::things(state, query, headers, place);
+            router = router.route(&format!("/v1/{}", shape.path), get(things));
+        }
     }
     router
         .route("/v1/records", post(records::post))
@@ -195,6 +207,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/receipts/{index}", get(search::receipt))
         .route("/v1/customers/{id}/history", get(search::customer))
         .route("/v1/correlations/{id}/history", get(search::correlation))
+        .route("/v1/sources", get(registers::sources))
+        .route("/v1/sources/{name}", get(registers::source))
+        .route("/v1/customers/{id}/consents", get(registers::consents))
+        .route("/v1/templates/{id}/statistics", get(registers::template_statistics))
         .route("/v1/checkpoint", get(trail::checkpoint))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))

@@ -96,7 +96,7 @@ fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Pro
     {
         return Err(Problem::bad("sources must name the sources of a key with the scope append, and of no other"));
     }
-    if !sources.iter().all(|name| app.parts.sources.contains(name)) {
+    if !sources.iter().all(|name| app.parts.sources.contains_key(name)) {
         return Err(Problem::bad("sources names one that is not in the server's configuration: add [sources.NAME]"));
     }
     let label = match given.get("label") {

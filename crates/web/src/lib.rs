@@ -21,6 +21,7 @@ mod params;
 mod problem;
 mod records;
 mod refusals;
+mod registers;
 mod search;
 pub mod server;
 pub mod submit;

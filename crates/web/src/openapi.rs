@@ -2,10 +2,11 @@
 
 use record::kinds::Catalogue;
 use record::schema::Authority;
-use record::things::SHAPES;
+use record::things::{SHAPES, Shape};
 use serde_json::{Map, Value, json};
 
 use crate::app::Limits;
+use crate::registers::THING_ID_MAX;
 
 /// What a time may look like here: a part of RFC 3339 that every reader agrees on.
 const TIME: &str = r"^(19[7-9][0-9]|20[0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,3})?Z$";
@@ -320,6 +321,35 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
     (all, one, rotate)
 }
 
+/// A list of a register.
+fn things(shape: &Shape) -> Value {
+    let flag = |name: &str, description: &str| query(name, description, json!({"type": "boolean"}));
+    let column = |name: &str, description: &str| query(name, description, plain_text(128));
+    let mut parameters = vec![
+        flag("open", "waiting for somebody, or not"),
+        flag("overdue", "true: waiting, and its time is over"),
+        column("status", "state"),
+        column("category", "category, type or purpose"),
+        column("priority", "priority"),
+        column("staff", "person in charge"),
+        column("customer", "the customer's id"),
+        query("limit", "things, at most", json!({"type": "integer", "minimum": 1, "maximum": 200})),
+        query("cursor", "the next page, as the page before gave it", plain_text(512)),
+    ];
+    parameters.extend(why());
+    let answer = json!({"type": "object", "required": ["register", "things", "next", "access", "tree_size"], "properties": {
+        "register": {"type": "string"}, "things": {"type": "array", "items": {"type": "object"}},
+        "next": {"type": ["string", "null"]}, "access": index(), "tree_size": index(),
+    }});
+    let own = json!({"200": json_answer("things, those that began last first", answer)});
+    get(
+        &format!("list_{}", shape.name),
+        &format!("The {} by their state", shape.path),
+        parameters,
+        answers(own, &[("400", "a parameter is not in its form"), ("404", "the cursor is of another query or run")]),
+    )
+}
+
 /// The whole description.
 pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name: &str) -> Value {
     let (all_keys, one_key, rotate) = keys(sources);
@@ -373,17 +403,57 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         "register": {"type": "string"}, "as_of": {"type": "string"}, "access": index(), "tree_size": index(),
         "thing": {"type": "object", "description": "docs/registers.md"},
     }});
+    let source = json!({"type": "object", "required": ["source", "state"], "properties": {
+        "source": {"type": "string"}, "state": {"type": "string", "enum": ["seen", "quiet", "never_seen", "out_of_use"]},
+    }});
+    let every = json!({"type": "object", "required": ["sources", "tree_size"], "properties": {
+        "sources": {"type": "array", "items": source.clone()}, "tree_size": index(),
+    }});
+    let bad = [("400", "a parameter is not in its form")];
+    described["paths"]["/v1/sources"] = get(
+        "getSources",
+        "What is known of every source",
+        why(),
+        answers(json!({"200": json_answer("sources", every)}), &bad),
+    );
+    described["paths"]["/v1/sources/{name}"] = one(
+        "getSource",
+        "What is known of one source",
+        path("name", "as in the configuration", plain_text(64)),
+        json_answer("it", source),
+    );
+    let asked = json!({"type": "object", "required": ["as_of", "consents", "access", "tree_size"], "properties": {
+        "as_of": {"type": "string"}, "access": index(), "tree_size": index(),
+        "consents": {"type": "object", "description": "by purpose: docs/registers.md"},
+    }});
+    let mut consents =
+        one("getConsents", "What a customer consented to, by purpose", id("id"), json_answer("states", asked));
+    if let Some(parameters) = consents["get"]["parameters"].as_array_mut() {
+        parameters.push(at.clone());
+    }
+    described["paths"]["/v1/customers/{id}/consents"] = consents;
+    let counted = json!({"type": "object", "required": ["template_id", "all", "by_version", "access", "tree_size"]});
+    described["paths"]["/v1/templates/{id}/statistics"] = one(
+        "getTemplateStatistics",
+        "How often a template was used and what came of it, by version",
+        id("id"),
+        json_answer("counts and rates", counted),
+    );
+    let thing_id = path("id", "as the records have it", plain_text(THING_ID_MAX));
     for shape in SHAPES {
         let mut one = one(
             &format!("get_{}", shape.name),
             &format!("One {} whole, from its events", shape.name),
-            id("id"),
+            thing_id.clone(),
             json_answer("it", thing.clone()),
         );
         if let Some(parameters) = one["get"]["parameters"].as_array_mut() {
             parameters.push(at.clone());
         }
         described["paths"][format!("/v1/{}/{{id}}", shape.path)] = one;
+        if shape.is_listed() {
+            described["paths"][format!("/v1/{}", shape.path)] = things(shape);
+        }
     }
     described
 }

@@ -90,6 +90,10 @@ impl From<reads::error::Error> for Problem {
                 Problem::new(StatusCode::NOT_FOUND, "no-such-entry", "there is no entry of this index")
             }
             (Error::Refused(why), _) => Problem::new(StatusCode::FORBIDDEN, "refused", *why),
+            (Error::Views(_), _) if error.is_behind() => Problem::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the lists are behind the trail for a moment: ask again",
+            ),
             (Error::NotRecorded(_), _) => Problem::later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the read could not be recorded, so nothing was read: try again, or look at the server's log",

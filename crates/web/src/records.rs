@@ -172,7 +172,7 @@ fn source(app: &App, caller: &Caller, named: Option<&str>) -> Result<String, Pro
     if !bound.iter().any(|source| source == name) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "source", "this key is not bound to that source"));
     }
-    if !app.parts.sources.iter().any(|source| source == name) {
+    if !app.parts.sources.contains_key(name) {
         return Err(no_source());
     }
     Ok(name.to_owned())

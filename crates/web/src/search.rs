@@ -8,10 +8,8 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use proof::time::UnixMillis;
 use reads::guard::{By, Find, Granted, Of, Purpose};
 use reads::shown::Shown;
-use record::things::Shape;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -21,28 +19,40 @@ use crate::params::{Params, number};
 use crate::problem::Problem;
 
 /// Hits of a page, at most; more persons than these need a bulk approval anyway.
-const LIMIT_MAX: u64 = 200;
-const LIMIT_DEFAULT: u64 = 50;
+pub(crate) const LIMIT_MAX: u64 = 200;
+pub(crate) const LIMIT_DEFAULT: u64 = 50;
 /// How long a reader waits for a write of its own.
 const OWN_WRITE_WAIT: Duration = Duration::from_secs(5);
 
 /// Parameters that say why something is read.
 const WHY: [&str; 2] = ["purpose", "justification"];
+/// What a search is narrowed by beside the filters.
+const NARROWING: [&str; 3] = ["q", "from", "until"];
 /// Filters of a search.
 const FILTERS: [&str; 6] = ["kind", "status", "source", "template", "severity", "environment"];
 
-fn purpose(app: &App, headers: &HeaderMap, params: &Params, command: &'static str) -> Result<Purpose, Problem> {
+/// The parameters of a read, `own` and those that say why, and who reads for what.
+pub(crate) fn asked(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    own: &[&str],
+    command: &'static str,
+) -> Result<(Params, Purpose), Problem> {
+    let known: Vec<&str> = own.iter().copied().chain(WHY).collect();
+    let params = Params::read(query, &known)?;
     let caller = auth::caller(app, headers, Scope::Read)?;
     let purpose = params.bounded("purpose", 64)?.unwrap_or("api");
     if !purpose.bytes().all(proof::encoding::is_token_byte) {
         return Err(Problem::bad("the query parameter purpose must be letters, digits and _.:/+-"));
     }
     let justification = params.bounded("justification", 500)?.map(str::to_owned);
-    Ok(Purpose { actor: caller.actor(), purpose: purpose.to_owned(), justification, command })
+    let purpose = Purpose { actor: caller.actor(), purpose: purpose.to_owned(), justification, command };
+    Ok((params, purpose))
 }
 
 /// Runs a read where it may block, among no more than the bound.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     app: &Arc<App>,
     read: impl FnOnce(&App) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -74,10 +84,8 @@ pub(crate) async fn search(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let known: Vec<&str> =
-        ["q", "from", "until", "limit", "cursor", "min_size"].into_iter().chain(FILTERS).chain(WHY).collect();
-    let params = Params::read(query.as_deref(), &known)?;
-    let purpose = purpose(&app, &headers, &params, "api-search")?;
+    let own: Vec<&str> = NARROWING.into_iter().chain(FILTERS).chain(["limit", "cursor", "min_size"]).collect();
+    let (params, purpose) = asked(&app, &headers, query.as_deref(), &own, "api-search")?;
     let (find, min_size) = find(&app, &params)?;
     if let Some(size) = min_size {
         own_write(&app, size).await?;
@@ -99,9 +107,8 @@ pub(crate) async fn counts(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let known: Vec<&str> = ["by", "q", "from", "until"].into_iter().chain(FILTERS).chain(WHY).collect();
-    let params = Params::read(query.as_deref(), &known)?;
-    let purpose = purpose(&app, &headers, &params, "api-counts")?;
+    let own: Vec<&str> = NARROWING.into_iter().chain(FILTERS).chain(["by"]).collect();
+    let (params, purpose) = asked(&app, &headers, query.as_deref(), &own, "api-counts")?;
     let by = match params.text("by") {
         None | Some("kind") => By::Kind,
         Some("day") => By::Day,
@@ -119,7 +126,7 @@ pub(crate) async fn counts(
 
 /// What a cursor is bound to: every parameter that changes which entries are meant.
 fn bound(params: &Params) -> String {
-    let names = ["q", "from", "until"].into_iter().chain(FILTERS);
+    let names = NARROWING.into_iter().chain(FILTERS);
     names.map(|name| format!("{name}={}\n", params.text(name).unwrap_or_default())).collect()
 }
 
@@ -167,8 +174,7 @@ pub(crate) async fn entry(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let params = Params::read(query.as_deref(), &WHY)?;
-    let purpose = purpose(&app, &headers, &params, "api-entry")?;
+    let (_, purpose) = asked(&app, &headers, query.as_deref(), &[], "api-entry")?;
     let index = index(&text)?;
     blocking(&app, move |app| {
         let granted = app.parts.guard.show(&purpose, index)?;
@@ -185,8 +191,7 @@ pub(crate) async fn receipt(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let params = Params::read(query.as_deref(), &WHY)?;
-    let purpose = purpose(&app, &headers, &params, "api-receipt")?;
+    let (_, purpose) = asked(&app, &headers, query.as_deref(), &[], "api-receipt")?;
     let index = index(&text)?;
     blocking(&app, move |app| {
         let granted = app.parts.guard.receipt(&purpose, index)?;
@@ -194,34 +199,6 @@ pub(crate) async fn receipt(
         Ok((json, granted.get().to_text()).into_response())
     })
     .await
-}
-
-/// A thing of a register, as it stands or stood.
-pub(crate) async fn thing(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    shape: &'static Shape,
-) -> Result<Response, Problem> {
-    let known: Vec<&str> = WHY.into_iter().chain(["at"]).collect();
-    let params = Params::read(query.as_deref(), &known)?;
-    let purpose = purpose(&app, &headers, &params, "api-register")?;
-    checked_id(&id)?;
-    let at = params.time("at")?.map_or_else(|| app.now(), UnixMillis);
-    blocking(&app, move |app| {
-        let granted = app.parts.guard.thing(&purpose, shape, &id, at)?;
-        let body = json!({"register": shape.path, "as_of": at.rfc3339(), "thing": granted.get(), "access": granted.access(), "tree_size": app.parts.proofs.size()});
-        Ok(Json(body).into_response())
-    })
-    .await
-}
-
-fn checked_id(id: &str) -> Result<(), Problem> {
-    match id.chars().count() {
-        1..=256 => Ok(()),
-        _ => Err(Problem::bad("the id must have 1 to 256 characters")),
-    }
 }
 
 pub(crate) async fn customer(
@@ -249,8 +226,7 @@ async fn history(
     id: &str,
     of: fn(&str) -> Of,
 ) -> Result<Response, Problem> {
-    let params = Params::read(query.as_deref(), &WHY)?;
-    let purpose = purpose(&app, &headers, &params, "api-history")?;
+    let (_, purpose) = asked(&app, &headers, query.as_deref(), &[], "api-history")?;
     if id.chars().count() > 128 {
         return Err(Problem::bad("the id must have 1 to 128 characters"));
     }

@@ -13,6 +13,7 @@ use ledger::verify::{self, Report};
 use proof::note::VerifierKey;
 use proof::time::UnixMillis;
 use reads::guard::{Find, Guard, Of, OwnRecord, Purpose, Recorder};
+use reads::registers::{Listing, Wanted};
 use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
 use record::things;
@@ -58,7 +59,7 @@ pub fn guarded<T>(data: &Path, read: impl FnOnce(&Guard, &Trail) -> Result<T>) -
     Ok(value)
 }
 
-fn purpose(why: &Why, command: &'static str) -> Purpose {
+pub fn purpose(why: &Why, command: &'static str) -> Purpose {
     Purpose { actor: super::actor(), purpose: why.purpose.clone(), justification: why.justification.clone(), command }
 }
 
@@ -200,17 +201,129 @@ impl Show {
                     let names: Vec<&str> = things::SHAPES.iter().map(|shape| shape.name).collect();
                     format!("show: there is no such sort of thing: one of {}", names.join(", "))
                 })?;
-                let at = match &self.at {
-                    Some(text) => UnixMillis::parse(text.as_bytes())
-                        .context("show: read --at: give a time such as 2026-11-01T08:00:00Z")?,
-                    None => SystemClock.now(),
-                };
-                guarded(&self.data.data, |guard, _| Ok(guard.thing(&why, shape, id, at)?.into_inner()))?
+                let at = self.at.as_deref().map(|text| time_or_now(Some(text))).transpose()?;
+                let now = SystemClock.now();
+                guarded(&self.data.data, |guard, _| Ok(guard.thing(&why, shape, id, at, now)?.into_inner()))?
             }
         };
         let text =
             if self.output.json { serde_json::to_string(&shown)? } else { serde_json::to_string_pretty(&shown)? };
         println!("{text}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `candor consent`
+#[derive(Args)]
+pub struct Consent {
+    #[command(flatten)]
+    data: Data,
+    /// The customer.
+    #[arg(long, value_name = "ID")]
+    customer: String,
+    /// As it stood at this time, such as 2026-11-01T08:00:00Z, instead of now.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    #[command(flatten)]
+    why: Why,
+}
+
+impl Consent {
+    pub fn run(self) -> Result<ExitCode> {
+        let (why, at) = (purpose(&self.why, "consent"), time_or_now(self.at.as_deref())?);
+        let states = guarded(&self.data.data, |guard, _| Ok(guard.consents(&why, &self.customer, at)?.into_inner()))?;
+        println!("{}", serde_json::to_string_pretty(&states)?);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn time_or_now(given: Option<&str>) -> Result<UnixMillis> {
+    match given {
+        Some(text) => UnixMillis::parse(text.as_bytes()).context("read --at: give a time such as 2026-11-01T08:00:00Z"),
+        None => Ok(SystemClock.now()),
+    }
+}
+
+/// `candor list`
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    data: Data,
+    /// Register: templates, tickets, calls, orders, sessions, data, requests, consents, breaches.
+    register: String,
+    /// Only what waits for somebody.
+    #[arg(long, conflicts_with = "ended")]
+    open: bool,
+    /// Only what waits for nobody.
+    #[arg(long)]
+    ended: bool,
+    /// Only what waits and whose time is over.
+    #[arg(long)]
+    overdue: bool,
+    /// Only in this state.
+    #[arg(long)]
+    status: Option<String>,
+    /// Only of this category, type or purpose.
+    #[arg(long)]
+    category: Option<String>,
+    /// Only of this priority.
+    #[arg(long)]
+    priority: Option<String>,
+    /// Only what this person has in charge.
+    #[arg(long, value_name = "ID")]
+    staff: Option<String>,
+    /// Only of this customer.
+    #[arg(long, value_name = "ID")]
+    customer: Option<String>,
+    /// Things, at most, those that began last first.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+    #[command(flatten)]
+    why: Why,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl List {
+    pub fn run(self) -> Result<ExitCode> {
+        let place = things::SHAPES.iter().position(|shape| shape.path == self.register || shape.name == self.register);
+        let place = place.with_context(|| {
+            let names: Vec<&str> =
+                things::SHAPES.iter().filter(|shape| shape.is_listed()).map(|shape| shape.path).collect();
+            format!("list: there is no such register: one of {}", names.join(", "))
+        })?;
+        let now = SystemClock.now();
+        let wanted = Wanted {
+            register: place as u8,
+            open: if self.open { Some(true) } else { self.ended.then_some(false) },
+            due_before: self.overdue.then_some(now.0),
+            status: self.status,
+            category: self.category,
+            priority: self.priority,
+            staff: self.staff,
+            below: None,
+            limit: usize::from(self.limit),
+        };
+        let (listing, why) = (Listing { wanted, customer: self.customer }, purpose(&self.why, "list"));
+        let shape = &things::SHAPES[place];
+        let page = guarded(&self.data.data, |guard, _| Ok(guard.list(&why, shape, &listing, now)?.into_inner()))?;
+        let text = |thing: &serde_json::Value, name: &str| thing[name].as_str().unwrap_or("-").to_owned();
+        for thing in &page.things {
+            if self.output.json {
+                println!("{thing}");
+            } else {
+                let due = thing["clock"]["due"].as_str().unwrap_or("-");
+                println!(
+                    "{:<24} {:<16} {:<26} due {due}",
+                    text(thing, shape.id),
+                    text(thing, "status"),
+                    text(thing, "last_change")
+                );
+            }
+        }
+        if page.next_below.is_some() {
+            eprintln!("candor: there are more: raise --limit, or narrow the list");
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

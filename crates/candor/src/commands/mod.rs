@@ -1,8 +1,10 @@
 //! The commands and their arguments.
 
+mod add;
 mod api_key;
 mod keep;
 pub mod look;
+pub mod source;
 mod write;
 
 use std::path::PathBuf;
@@ -77,6 +79,11 @@ enum Command {
     /// Each line is one JSON record. Lines that are refused are named on standard error with the field and the limit;
     /// all others are in the trail. The summary is all that goes to standard output.
     Ingest(write::Ingest),
+    /// Write down by hand what was said outside every system: a chat, a letter, a talk, a call, a note.
+    ///
+    /// Who writes it down stands as its author, and the time of writing beside the time when it was: what is written
+    /// more than a day later is marked as written late where the thing is shown.
+    Add(add::Add),
     /// Find records by words and filters, newest first.
     Search(look::Search),
     /// Show one entry by its index, or a thing (a ticket, an order, a request) whole by its id.
@@ -84,6 +91,10 @@ enum Command {
     /// `candor show 1234` opens an entry; `candor show ticket T-1` folds all events of the ticket into the shape that
     /// docs/registers.md describes, each line of its history with its entry; --at shows it as it stood then.
     Show(look::Show),
+    /// Show what a customer consented to, by purpose, now or at a time.
+    Consent(look::Consent),
+    /// List things of a register by their state: open tickets, overdue requests.
+    List(look::List),
     /// Show everything about a person, message, correlation, template or document, oldest first.
     History(look::History),
     /// Write a receipt of one entry: a file that proves it to anyone, offline.
@@ -102,6 +113,8 @@ enum Command {
     /// The keys of the HTTP API; while the server runs, use the API itself.
     #[command(name = "apikey", alias = "api-key")]
     ApiKey(api_key::ApiKey),
+    /// The sources of records: what is known of each, and adding one.
+    Source(source::Source),
     /// The key store: what is in it, and wrapping it by another master key.
     Keys(keep::Keys),
     /// Make index, registers and segment indexes again from the journal.
@@ -122,14 +135,18 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Init(command) => command.run(),
         Command::Ingest(command) => command.run(),
+        Command::Add(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Show(command) => command.run(),
+        Command::List(command) => command.run(),
+        Command::Consent(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Receipt(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Erase(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::ApiKey(command) => command.run(),
+        Command::Source(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Rebuild(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -1,6 +1,6 @@
 //! Commands that write records: init, ingest.
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,9 +8,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use ledger::clock::{Clock, SystemClock};
 use ledger::guard::HighWater;
 
 use super::{Data, Output};
+use crate::config::Config;
 use crate::ingest::{Input, Shown};
 use crate::postfix::PostfixLog;
 use crate::trail::{OpenMode, Trail};
@@ -71,6 +73,25 @@ impl Init {
     }
 }
 
+/// The record of a queue's listing.
+fn queue_record(mut input: impl BufRead, config: &Config) -> Result<String> {
+    let now = SystemClock.now();
+    let queue = sources::postfix::queue::observe(&mut input, now).context("read the queue's listing")?;
+    if queue.unknown_lines > 0 {
+        eprintln!(
+            "candor: {} lines of the listing are no messages: is it the output of postqueue -j?",
+            queue.unknown_lines
+        );
+    }
+    let record = serde_json::json!({
+        "timestamp": now.rfc3339(), "event_type": "QUEUE_OBSERVED", "correlation_id": format!("queue-{}", now.0),
+        "source_component": "smtp-relay", "environment": config.environment, "severity": "info",
+        "depth": queue.depth, "deferred": queue.deferred, "active": queue.active, "incoming": queue.incoming,
+        "hold": queue.hold, "oldest_s": queue.oldest_s, "size_bytes": queue.size_bytes,
+    });
+    Ok(record.to_string())
+}
+
 /// Input formats.
 #[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
 enum Format {
@@ -78,6 +99,8 @@ enum Format {
     Jsonl,
     /// The log of a Postfix relay, in any framing: what became of each message is made a record.
     Postfix,
+    /// The listing of a relay's queue, as `postqueue -j` prints it: one record of its depth and age.
+    Postqueue,
 }
 
 /// `candor ingest`
@@ -132,14 +155,20 @@ impl Ingest {
             batch_lines: self.batch_lines,
             derived_ids: self.format == Format::Postfix,
         };
+        let open = || -> Result<Box<dyn std::io::Read + Send>> {
+            if self.file.as_os_str() == "-" {
+                return Ok(Box::new(std::io::stdin()));
+            }
+            let file = std::fs::File::open(&self.file);
+            Ok(Box::new(file.with_context(|| format!("open {}", self.file.display()))?))
+        };
         let summary = match self.format {
             Format::Jsonl => {
-                let input: Box<dyn std::io::Read + Send> = if self.file.as_os_str() == "-" {
-                    Box::new(std::io::stdin())
-                } else {
-                    Box::new(std::fs::File::open(&self.file).with_context(|| format!("open {}", self.file.display()))?)
-                };
-                crate::ingest::ingest(&trail.intake, &batches, BufReader::with_capacity(1 << 20, input))?
+                crate::ingest::ingest(&trail.intake, &batches, BufReader::with_capacity(1 << 20, open()?))?
+            }
+            Format::Postqueue => {
+                let line = queue_record(BufReader::new(open()?), &trail.config)?;
+                crate::ingest::ingest(&trail.intake, &batches, BufReader::new(line.as_bytes()))?
             }
             Format::Postfix => {
                 trail.intake.recipients(&self.source)?;

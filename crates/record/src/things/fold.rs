@@ -43,17 +43,24 @@ pub struct Event {
     pub fields: Map<String, Value>,
 }
 
-/// A thing as it stood at `now`: what its events of no later time come to.
+/// A thing as it stood at `until`, or with all its events, however far ahead the clocks of their senders were; `now` is
+/// what clocks of law are read at.
 ///
 /// `None` if there was none yet. Each line of its lists has its entry; what should not have been possible stands under
 /// `flags` by the rule's name and the entry.
-pub fn fold(shape: &Shape, id: &str, mut events: Vec<Event>, now: UnixMillis) -> Option<Value> {
-    events.retain(|event| shape.has(&event.kind) && event.at <= now);
+pub fn fold(
+    shape: &Shape,
+    id: &str,
+    mut events: Vec<Event>,
+    until: Option<UnixMillis>,
+    now: UnixMillis,
+) -> Option<Value> {
+    events.retain(|event| shape.has(&event.kind) && until.is_none_or(|until| event.at <= until));
     events.sort_by_key(|event| (event.at, event.entry));
     let (first, last) = (events.first()?.at, events.last()?.at);
     let mut thing = Map::new();
     thing.insert(shape.id.into(), id.into());
-    let (mut past, mut flags) = (Past::default(), Vec::new());
+    let (mut past, mut flags, mut law) = (Past::default(), Vec::new(), Law::default());
     let entries: Vec<u64> = events.iter().map(|event| event.entry).collect();
     for event in events {
         flags.extend(past.check(shape, &event).into_iter().map(|rule| json!({"rule": rule, "entry": event.entry})));
@@ -66,13 +73,29 @@ pub fn fold(shape: &Shape, id: &str, mut events: Vec<Event>, now: UnixMillis) ->
             }
             thing.insert("status".into(), status.into());
         }
+        if event.kind == "CONSENT_ASKED" && !thing.contains_key("status") {
+            thing.insert("status".into(), "asked".into());
+        }
         derive(&mut thing, &event.kind, &at);
+        let fields = &event.fields;
+        match event.kind.as_str() {
+            "REQUEST_EXTENDED" if law.extended_at.is_none() => law.extended_at = Some(event.at),
+            "REQUEST_COMPLETED" => law.end(
+                fields.get("processing_timeline").and_then(|t| time(t.get("actual_completion"))).unwrap_or(event.at),
+            ),
+            "REQUEST_REFUSED" | "REQUEST_WITHDRAWN" => law.end(event.at),
+            "BREACH_REGULATOR_NOTIFIED" => {
+                let given = fields.get("notification_timeline").and_then(|t| time(t.get("regulator_notification")));
+                law.told.get_or_insert(given.unwrap_or(event.at));
+            }
+            _ => {}
+        }
         apply(&mut thing, shape, event, &at);
         if begins && !thing.contains_key(shape.begins.0) {
             thing.insert(shape.begins.0.into(), at.into());
         }
     }
-    clocks(&mut thing, shape, first, now);
+    clocks(&mut thing, shape, first, now, &law);
     let normal = normal_forms(&thing);
     if !normal.is_empty() {
         thing.insert("normal".into(), normal.into());
@@ -85,11 +108,26 @@ pub fn fold(shape: &Shape, id: &str, mut events: Vec<Event>, now: UnixMillis) ->
     Some(thing.into())
 }
 
-/// What an event says by being there, where it does not say it itself.
+/// What an event says by being there, where it does not say it itself. The first time stands: an update of a notice, or
+/// a second opening, stands among the events.
 fn derive(thing: &mut Map<String, Value>, kind: &str, at: &str) {
     let place = match kind {
-        "SESSION_ENDED" => return drop(thing.insert("logout_timestamp".into(), at.into())),
+        "SESSION_ENDED" => {
+            thing.entry("logout_timestamp").or_insert_with(|| at.into());
+            return;
+        }
         "CONSENT_WITHDRAWN" => return drop(thing.insert("withdrawal_timestamp".into(), at.into())),
+        "TEMPLATE_APPROVED" => return drop(thing.insert("approval_status".into(), "approved".into())),
+        "TEMPLATE_REJECTED" => return drop(thing.insert("approval_status".into(), "rejected".into())),
+        "CONSENT_GIVEN" => {
+            // What was said of an earlier consent says nothing of this one.
+            for name in ["consent_timestamp", "withdrawal_timestamp", "expires", "proof_reference", "recording_sha256"]
+            {
+                thing.remove(name);
+            }
+            thing.insert("consent_timestamp".into(), at.into());
+            return drop(thing.insert("consent_status".into(), "active".into()));
+        }
         "TICKET_RESOLVED" => ("resolution_details", "resolution_timestamp"),
         "EMAIL_DELIVERED" => ("delivery_tracking", "delivery_time"),
         "EMAIL_OPENED" => ("delivery_tracking", "read_receipt"),
@@ -100,7 +138,7 @@ fn derive(thing: &mut Map<String, Value>, kind: &str, at: &str) {
         _ => return,
     };
     if let Some(below) = object(thing, place.0) {
-        below.insert(place.1.into(), at.into());
+        below.entry(place.1).or_insert_with(|| at.into());
     }
 }
 
@@ -113,7 +151,12 @@ fn apply(thing: &mut Map<String, Value>, shape: &Shape, event: Event, at: &str) 
     let mut fields = event.fields;
     let severity = fields.get("severity").cloned().unwrap_or(Value::Null);
     COMMON.iter().for_each(|name| drop(fields.remove(*name)));
-    fields.remove(shape.id);
+    // A mail that was asked for by its Message-ID has an id of its own too.
+    if shape.name != "email" {
+        fields.remove(shape.id);
+    }
+    // What state an event leaves its thing in was decided before.
+    let status = fields.remove("status");
     if let Some(list) = shape.list(&event.kind) {
         let step = event.kind.split_once('_').map_or(event.kind.as_str(), |(_, step)| step).to_ascii_lowercase();
         let mut line = Map::new();
@@ -121,7 +164,8 @@ fn apply(thing: &mut Map<String, Value>, shape: &Shape, event: Event, at: &str) 
         line.insert("timestamp".into(), at.into());
         line.insert("event_type".into(), step.into());
         for name in list.fields {
-            if let Some(value) = fields.remove(*name) {
+            let given = if *name == "status" { status.clone() } else { fields.remove(*name) };
+            if let Some(value) = given {
                 line.insert((*name).into(), value);
             }
         }
@@ -163,35 +207,51 @@ fn time(value: Option<&Value>) -> Option<UnixMillis> {
     UnixMillis::parse(value?.as_str()?.as_bytes()).ok()
 }
 
+/// What the clocks of law turn on.
+#[derive(Debug, Default)]
+struct Law {
+    /// The first extension.
+    extended_at: Option<UnixMillis>,
+    /// The first end of a request: an answer, a refusal, a withdrawal.
+    ended_at: Option<UnixMillis>,
+    /// The first notice to a regulator.
+    told: Option<UnixMillis>,
+}
+
+impl Law {
+    fn end(&mut self, at: UnixMillis) {
+        self.ended_at.get_or_insert(at);
+    }
+}
+
 /// The clocks of law that run for requests and breaches.
-fn clocks(thing: &mut Map<String, Value>, shape: &Shape, first: UnixMillis, now: UnixMillis) {
+fn clocks(thing: &mut Map<String, Value>, shape: &Shape, first: UnixMillis, now: UnixMillis, law: &Law) {
     match shape.name {
-        "request" => request_clock(thing, first, now),
-        "breach" => breach_clock(thing, first, now),
+        "request" => request_clock(thing, first, now, law),
+        "breach" => breach_clock(thing, first, now, law),
         _ => {}
     }
 }
 
-fn request_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis) {
+fn request_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis, facts: &Law) {
     let from = time(thing.get("request_timestamp")).unwrap_or(first);
     let day = day_in_south_africa(from);
     let law = thing.get("law").and_then(Value::as_str).unwrap_or("popia").to_owned();
-    let extended = thing.contains_key("extension_ground") || thing.contains_key("extended_until");
+    let without = if law == "gdpr" { after_months(day, 1) } else { after_days(day, REQUEST_DAYS) };
+    // An extension must be told within the first period; one that comes later extends nothing.
+    let extended = facts.extended_at.is_some_and(|at| at <= end_of_day_in_south_africa(without));
     // PAIA, section 57: once, for 30 days more. GDPR, article 12(3): two further months.
     let due = match (law.as_str(), extended) {
-        ("gdpr", false) => after_months(day, 1),
+        (_, false) => without,
         ("gdpr", true) => after_months(day, 3),
-        (_, false) => after_days(day, REQUEST_DAYS),
         (_, true) => after_days(day, 2 * REQUEST_DAYS),
     };
     let end = end_of_day_in_south_africa(due);
-    let done = time(thing.get("processing_timeline").and_then(|timeline| timeline.get("actual_completion")));
-    let ended = thing.get("status").and_then(Value::as_str).is_some_and(|status| status != "in_progress");
-    let state = match (done, ended) {
-        (Some(done), _) if done > end => "late",
-        (None, false) if now > end => "overdue",
-        (_, true) | (Some(_), _) => "met",
-        _ => "running",
+    let state = match facts.ended_at {
+        Some(ended) if ended > end => "late",
+        Some(_) => "met",
+        None if now > end => "overdue",
+        None => "running",
     };
     let status = thing.get("status").cloned().unwrap_or_else(|| "in_progress".into());
     if let Some(timeline) = object(thing, "processing_timeline") {
@@ -203,11 +263,11 @@ fn request_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMil
     thing.insert("clock".into(), clock);
 }
 
-fn breach_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis) {
+fn breach_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis, law: &Law) {
     let from = time(thing.get("discovery_timestamp")).unwrap_or(first);
     let due = UnixMillis(from.0 + NOTICE_MS);
-    let told = |name: &str| time(thing.get("notification_timeline").and_then(|timeline| timeline.get(name)));
-    let state = match told("regulator_notification") {
+    let customers = time(thing.get("notification_timeline").and_then(|timeline| timeline.get("customer_notification")));
+    let state = match law.told {
         Some(told) if told > due => "late",
         Some(_) => "met",
         None if now > due => "overdue",
@@ -217,8 +277,8 @@ fn breach_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMill
     let clock = json!({
         "from": from.rfc3339(), "due": due.rfc3339(), "state": state,
         "rule": "72 hours (GDPR article 33, and the house's own rule); POPIA section 22: as soon as reasonably possible",
-        "hours_until_regulator": hours(told("regulator_notification").unwrap_or(now)),
-        "hours_until_customers": hours(told("customer_notification").unwrap_or(now)),
+        "hours_until_regulator": hours(law.told.unwrap_or(now)),
+        "hours_until_customers": hours(customers.unwrap_or(now)),
     });
     thing.insert("clock".into(), clock);
 }

@@ -7,9 +7,11 @@
 mod fold;
 mod rules;
 mod shapes;
+mod state;
 
 pub use fold::{Event, fold};
 pub use shapes::{SHAPES, Shape, is_history, shape, status_of};
+pub use state::{Columns, columns};
 
 #[cfg(test)]
 mod tests;

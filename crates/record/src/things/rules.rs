@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use proof::time::UnixMillis;
 use serde_json::{Map, Value};
 
 use super::fold::Event;
 use super::shapes::{Shape, status_of};
 use crate::standards::{Money, yes};
+
+const DAY_MS: u64 = 86_400_000;
 
 /// What has happened to a thing before an event.
 #[derive(Debug, Default)]
@@ -16,10 +19,22 @@ pub(super) struct Past {
     status: Option<String>,
     /// Captured and given back by currency, in ten-thousandths.
     paid: BTreeMap<String, (i128, i128)>,
+    /// Who made the template or the change.
+    author: Option<String>,
+    /// Whether the change was approved.
+    approved: bool,
+    /// Whether who asks was verified.
+    verified: bool,
 }
 
 fn text<'f>(fields: &'f Map<String, Value>, name: &str) -> Option<&'f str> {
     fields.get(name).and_then(Value::as_str)
+}
+
+/// What is written down by hand more than a day after it was is marked.
+fn written_late(event: &Event) -> Option<&'static str> {
+    let written = UnixMillis::parse(text(&event.fields, "written_at")?.as_bytes()).ok()?;
+    (written.0 > event.at.0 + DAY_MS).then_some("written_late")
 }
 
 impl Past {
@@ -44,6 +59,7 @@ impl Past {
             }
         }
         broken.extend(self.follows(event));
+        broken.extend(written_late(event));
         broken.extend(match shape.name {
             "ticket" => self.ticket(event),
             "order" => self.order(event),
@@ -80,7 +96,8 @@ impl Past {
             "TICKET_COMMUNICATION" if ended && text(&event.fields, "direction") == Some("outbound") => {
                 Some("answered_after_resolution")
             }
-            "TICKET_RESOLVED" if ended => Some("resolved_twice"),
+            // A change of state to resolved and the resolution are one step told twice.
+            "TICKET_RESOLVED" if ended && self.had("TICKET_RESOLVED") => Some("resolved_twice"),
             "TICKET_RATED" if !ended => Some("rated_before_resolution"),
             _ => None,
         }
@@ -145,13 +162,13 @@ impl Past {
         }
     }
 
-    fn request(&self, event: &Event) -> Option<&'static str> {
-        let verified = |fields: &Map<String, Value>| text(fields, "verification_status") == Some("verified");
+    fn request(&mut self, event: &Event) -> Option<&'static str> {
+        if let Some(status) = text(&event.fields, "verification_status") {
+            self.verified = status == "verified";
+        }
         match event.kind.as_str() {
             "REQUEST_COMPLETED" if self.had("REQUEST_COMPLETED") => Some("completed_twice"),
-            "REQUEST_COMPLETED" if !self.had("REQUEST_VERIFIED") && !verified(&event.fields) => {
-                Some("completed_without_verification")
-            }
+            "REQUEST_COMPLETED" if !self.verified => Some("completed_without_verification"),
             "REQUEST_EXTENDED" if self.had("REQUEST_EXTENDED") => Some("extended_twice"),
             _ => None,
         }
@@ -170,12 +187,18 @@ impl Past {
         }
     }
 
-    fn data(&self, event: &Event) -> Option<&'static str> {
+    fn data(&mut self, event: &Event) -> Option<&'static str> {
         let required = event.fields.get("approval_required").and_then(yes) == Some(true);
         let status = text(&event.fields, "approval_status");
         match event.kind.as_str() {
             "DATA_MODIFIED" if status == Some("rejected") => Some("changed_though_rejected"),
-            "DATA_MODIFIED" if required && status.is_none() => Some("changed_without_approval"),
+            "DATA_MODIFIED" if required && status.is_none() && !self.approved => Some("changed_without_approval"),
+            "DATA_MODIFIED" => {
+                // An approval is of one change.
+                self.approved = false;
+                self.author = text(&event.fields, "user_id").map(str::to_owned).or(self.author.take());
+                None
+            }
             "DATA_CHANGE_DECIDED" => {
                 let own =
                     text(&event.fields, "approver").is_some_and(|who| text(&event.fields, "user_id") == Some(who));
@@ -185,8 +208,11 @@ impl Past {
         }
     }
 
-    fn template(&self, event: &Event) -> Option<&'static str> {
-        let own = text(&event.fields, "author").is_some_and(|author| text(&event.fields, "actor") == Some(author));
+    fn template(&mut self, event: &Event) -> Option<&'static str> {
+        let author = text(&event.fields, "author").map(str::to_owned);
+        self.author = author.or(self.author.take());
+        let actor = text(&event.fields, "actor");
+        let own = actor.is_some() && self.author.as_deref() == actor;
         (event.kind == "TEMPLATE_APPROVED" && own).then_some("approved_by_the_author")
     }
 

@@ -193,7 +193,7 @@ pub const SHAPES: &[Shape] = &[
         lists: &[List {
             kinds: &["BREACH_"],
             name: EVENTS,
-            fields: &["handler", "reason_category", "details", "notice_channel"],
+            fields: &["status", "handler", "reason_category", "details", "notice_channel"],
         }],
     },
 ];
@@ -254,6 +254,12 @@ pub fn status_of(kind: &str, fields: &Map<String, Value>) -> Option<String> {
         "CONSENT_GIVEN" => Some("active".into()),
         "BREACH_DISCOVERED" => given(&["status"], "open"),
         "BREACH_CLOSED" => Some("closed".into()),
+        // Closed is what a closing says, and nothing else.
+        _ if kind.starts_with("BREACH_") => text(&["status"]).filter(|status| status != "closed"),
+        "EMAIL_DELIVERY_STATUS" | "EMAIL_SEND_ATTEMPT" => text(&["status"]),
+        "DATA_MODIFIED" => text(&["approval_status"]),
+        // Somebody who is asked again has not lost what they said before.
+        "CONSENT_ASKED" => None,
         "SESSION_STARTED" => Some("active".into()),
         "SESSION_ENDED" => Some("ended".into()),
         "ORDER_PAYMENT" | "ORDER_COMMUNICATION" => None,

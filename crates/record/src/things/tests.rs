@@ -17,7 +17,7 @@ fn events(list: &[(&str, Value)]) -> Vec<Event> {
 
 fn folded(name: &str, list: &[(&str, Value)], now: &str) -> Value {
     let now = UnixMillis::parse(now.as_bytes()).expect("a time");
-    fold(shape(name).expect("a register"), "T-1", events(list), now).expect("there is one")
+    fold(shape(name).expect("a register"), "T-1", events(list), Some(now), now).expect("there is one")
 }
 
 fn rules(thing: &Value) -> Vec<(String, u64)> {
@@ -65,13 +65,13 @@ fn a_ticket_comes_back_as_the_document_shows_it() {
     let before = folded("ticket", &list, "2026-03-02T06:02:00Z");
     assert_eq!((before["status"].as_str(), before.get("resolution_details")), (Some("in_progress"), None));
     assert_eq!(before["entries"], json!([10, 11, 12]));
-    let none = fold(shape("ticket").expect("a register"), "T-1", events(&list), UnixMillis(0));
+    let none = fold(shape("ticket").expect("a register"), "T-1", events(&list), Some(UnixMillis(0)), UnixMillis(0));
     assert!(none.is_none());
     // The order in which events came in makes no difference.
     let mut turned = events(&list);
     turned.reverse();
     let now = UnixMillis::parse(LATER.as_bytes()).expect("a time");
-    assert_eq!(fold(shape("tickets").expect("a register"), "T-1", turned, now), Some(thing));
+    assert_eq!(fold(shape("tickets").expect("a register"), "T-1", turned, Some(now), now), Some(thing));
 }
 
 #[test]
@@ -252,4 +252,69 @@ fn every_kind_of_a_register_has_its_id() {
             assert!(named(shape.id) || shape.name == "email" && named("message_id"), "{} in {}", kind.name, shape.path);
         }
     }
+}
+
+/// One event of a kind at a time of its own.
+fn at(entry: u64, time: &str, kind: &str, fields: Value) -> Event {
+    let fields = fields.as_object().cloned().unwrap_or_else(Map::new);
+    Event { entry, at: UnixMillis::parse(time.as_bytes()).expect("a time"), kind: kind.to_owned(), fields }
+}
+
+fn clock(name: &str, events: Vec<Event>) -> (String, Value) {
+    let now = UnixMillis::parse(LATER.as_bytes()).expect("a time");
+    let thing = fold(shape(name).expect("a register"), "x", events, None, now).expect("there is one");
+    (thing["clock"]["state"].as_str().unwrap_or_default().to_owned(), thing["clock"]["due"].clone())
+}
+
+#[test]
+fn a_clock_goes_by_the_first_notice_and_the_first_end() {
+    let received = || at(0, "2026-03-02T06:00:00Z", "REQUEST_RECEIVED", json!({}));
+    let refused = at(1, "2026-06-01T06:00:00Z", "REQUEST_REFUSED", json!({}));
+    assert_eq!(clock("request", vec![received(), refused]).0, "late");
+    let extension = |time: &str| at(1, time, "REQUEST_EXTENDED", json!({}));
+    assert_eq!(clock("request", vec![received(), extension("2026-03-20T06:00:00Z")]).1, "2026-05-02T21:59:59.999Z");
+    let too_late = clock("request", vec![received(), extension("2026-04-20T06:00:00Z")]);
+    assert_eq!(too_late, ("overdue".to_owned(), json!("2026-04-01T21:59:59.999Z")));
+    let breach = vec![
+        at(0, "2026-03-02T06:00:00Z", "BREACH_DISCOVERED", json!({})),
+        at(1, "2026-03-02T16:00:00Z", "BREACH_REGULATOR_NOTIFIED", json!({})),
+        at(2, "2026-03-12T06:00:00Z", "BREACH_REGULATOR_NOTIFIED", json!({"regulator_reference": "R-1"})),
+    ];
+    assert_eq!(clock("breach", breach).0, "met");
+}
+
+#[test]
+fn states_say_what_the_events_say() {
+    let now = UnixMillis::parse(LATER.as_bytes()).expect("a time");
+    let status = |name: &str, list: &[(&str, Value)]| {
+        let thing = fold(shape(name).expect("a register"), "x", events(list), None, now).expect("there is one");
+        thing["status"].as_str().unwrap_or_default().to_owned()
+    };
+    let closing = [("BREACH_DISCOVERED", json!({})), ("BREACH_CLOSED", json!({"status": "resolved"}))];
+    assert_eq!(status("breach", &closing), "closed");
+    let contained = [("BREACH_DISCOVERED", json!({})), ("BREACH_CHANGED", json!({"status": "contained"}))];
+    assert_eq!(status("breach", &contained), "contained");
+    let bounced = [("EMAIL_SENT", json!({})), ("EMAIL_DELIVERY_STATUS", json!({"status": "bounced"}))];
+    assert_eq!(status("email", &bounced), "bounced");
+    assert_eq!(status("data", &[("DATA_MODIFIED", json!({"approval_status": "pending"}))]), "pending");
+    let asked_again = [("CONSENT_GIVEN", json!({})), ("CONSENT_ASKED", json!({}))];
+    assert_eq!(status("consent", &asked_again), "active");
+    assert_eq!(status("consent", &[("CONSENT_ASKED", json!({}))]), "asked");
+    let twice = [
+        ("TICKET_OPENED", json!({})),
+        ("TICKET_STATUS_CHANGED", json!({"new_status": "resolved"})),
+        ("TICKET_RESOLVED", json!({})),
+    ];
+    assert_eq!(rules(&folded("ticket", &twice, LATER)), []);
+    let own = [("TEMPLATE_CREATED", json!({"author": "u-1"})), ("TEMPLATE_APPROVED", json!({"actor": "u-1"}))];
+    assert_eq!(rules(&folded("template", &own, LATER)), [("approved_by_the_author".to_owned(), 11)]);
+    let rejected = [
+        ("REQUEST_RECEIVED", json!({})),
+        ("REQUEST_VERIFIED", json!({"verification_status": "rejected"})),
+        ("REQUEST_COMPLETED", json!({})),
+    ];
+    assert_eq!(rules(&folded("request", &rejected, LATER)), [("completed_without_verification".to_owned(), 12)]);
+    // A sender whose clock is ahead has its thing all the same.
+    let ahead = at(0, "2027-01-01T00:00:03Z", "TICKET_OPENED", json!({}));
+    assert!(fold(shape("ticket").expect("a register"), "x", vec![ahead], None, now).is_some());
 }

@@ -9,5 +9,6 @@ pub mod frame;
 pub mod line;
 mod messages;
 mod outcome;
+pub mod queue;
 mod scan;
 pub mod snapshot;

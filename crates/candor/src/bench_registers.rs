@@ -1,0 +1,81 @@
+//! The part of `candor bench` that measures registers: tickets beside the workload, read whole and listed, with the
+//! access entry that each read writes.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ledger::clock::{Clock, SystemClock};
+use reads::guard::Purpose;
+use reads::registers::{Listing, Wanted};
+use record::things::{SHAPES, shape};
+use serde_json::{Value, json};
+
+use crate::bench::quantiles;
+use crate::ingest::BATCH_LINES;
+use crate::intake::Worker;
+use crate::trail::Trail;
+
+/// Events of each ticket.
+const EVENTS: u64 = 4;
+/// Reads of each sort.
+const READS: u64 = 200;
+
+fn event(ticket: u64, step: u64) -> String {
+    let at = SystemClock.now().rfc3339();
+    let (kind, more) = match step {
+        0 => (
+            "TICKET_OPENED",
+            format!(r#","issue_category":"billing","priority_level":"high","assigned_to":"u-{}""#, ticket % 50),
+        ),
+        1 => ("TICKET_STATUS_CHANGED", format!(r#","new_status":"in_progress","changed_by":"u-{}""#, ticket % 50)),
+        2 => ("TICKET_COMMUNICATION", r#","type":"email","direction":"outbound","content_summary":"asked""#.to_owned()),
+        // One in twenty stays open.
+        _ if ticket.is_multiple_of(20) => ("TICKET_CHANGED", r#","reason_category":"waiting""#.to_owned()),
+        _ => ("TICKET_RESOLVED", r#","resolution_details":{"resolution_type":"solved"}"#.to_owned()),
+    };
+    format!(
+        r#"{{"timestamp":"{at}","event_type":"{kind}","correlation_id":"t-{ticket}","source_component":"bench","environment":"test","severity":"info","event_id":"t-{ticket}-{step}","ticket_id":"T-{ticket}","customer_id":"c-{}"{more}}}"#,
+        ticket % 5000
+    )
+}
+
+/// Writes so many tickets and reads them.
+pub fn measure(trail: &Trail, tickets: u64) -> Result<Value> {
+    let mut worker = Worker::default();
+    let lines: Vec<String> = (0..EVENTS).flat_map(|step| (0..tickets).map(move |ticket| event(ticket, step))).collect();
+    let start = Instant::now();
+    for some in lines.chunks(usize::from(BATCH_LINES)) {
+        let some: Vec<(u64, &[u8])> = some.iter().zip(1..).map(|(line, number)| (number, line.as_bytes())).collect();
+        trail.intake.lines(&mut worker, "local", &some)?;
+    }
+    let rate = lines.len() as f64 / start.elapsed().as_secs_f64();
+    let guard = crate::commands::look::guard(trail)?;
+    let purpose = Purpose { actor: "bench".into(), purpose: "bench".into(), justification: None, command: "bench" };
+    let ticket = shape("ticket").context("there are tickets")?;
+    let register = SHAPES.iter().position(|shape| shape.name == "ticket").context("there are tickets")? as u8;
+    let timed = |read: &dyn Fn(u64) -> Result<()>| -> Result<Value> {
+        let mut taken = Vec::new();
+        for number in 0..READS {
+            let start = Instant::now();
+            read(number)?;
+            taken.push(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok(quantiles(taken))
+    };
+    let list = |wanted: Wanted| -> Result<()> {
+        let listing = Listing { wanted: Wanted { register, limit: 50, ..wanted }, customer: None };
+        guard.list(&purpose, ticket, &listing, SystemClock.now()).map(drop).context("list")
+    };
+    let whole = timed(&|number| {
+        let id = format!("T-{}", number * 7919 % tickets);
+        guard.thing(&purpose, ticket, &id, None, SystemClock.now()).map(drop).context("show")
+    })?;
+    let open = timed(&|_| list(Wanted { open: Some(true), ..Wanted::default() }))?;
+    let staff = timed(&|number| {
+        list(Wanted { open: Some(true), staff: Some(format!("u-{}", number % 50)), ..Wanted::default() })
+    })?;
+    Ok(json!({
+        "tickets": tickets, "events_a_second_one_at_a_time": rate, "whole_ms": whole, "list_of_50_open_ms": open,
+        "list_of_50_open_of_one_ms": staff,
+    }))
+}

@@ -1,0 +1,119 @@
+//! What is known of each source: when it spoke last, how much, what is missing, what was refused.
+
+use proof::time::UnixMillis;
+use serde_json::{Value, json};
+use views::index::Query;
+use views::words;
+
+use crate::error::Error;
+use crate::guard::{Candidate, Granted, Guard, Purpose};
+
+/// The window of counts.
+const DAY_MS: u64 = 86_400_000;
+/// Gaps shown, the newest.
+const GAPS_SHOWN: usize = 10;
+
+/// What a source is expected to do.
+#[derive(Debug, Clone, Default)]
+pub struct Expected {
+    /// Silence of so many seconds is one that should be told.
+    pub quiet_after_s: Option<u64>,
+    /// Nothing is expected of it any more.
+    pub out_of_use: bool,
+}
+
+impl Guard {
+    /// The newest entry of a source and when it was taken; nothing is opened.
+    ///
+    /// # Errors
+    /// The index or the trail cannot be read.
+    pub fn last_of_source(&self, name: &str) -> Result<Option<(u64, UnixMillis)>, Error> {
+        match self.newest(vec![words::filter("source", name)], 1)?.first() {
+            None => Ok(None),
+            Some(index) => Ok(Some((*index, self.reader.entry(*index)?.entry()?.at))),
+        }
+    }
+
+    fn newest(&self, words: Vec<String>, limit: usize) -> Result<Vec<u64>, Error> {
+        let mut found = Vec::new();
+        self.views.search(&Query { words, limit, ..Query::default() }, |entry| {
+            found.push(entry);
+            found.len() < limit
+        })?;
+        Ok(found)
+    }
+
+    /// The alert about a source that was raised last and not resolved since: its entry.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn open_alert_about(&self, name: &str) -> Result<Option<u64>, Error> {
+        let newest = |kind: &str| {
+            self.newest(vec![words::filter("kind", kind), words::filter("about", name)], 1)
+                .map(|found| found.first().copied())
+        };
+        let (raised, resolved) = (newest("ALERT_RAISED")?, newest("ALERT_RESOLVED")?);
+        Ok(raised.filter(|raised| resolved.is_none_or(|resolved| resolved < *raised)))
+    }
+
+    /// A source as it stands.
+    ///
+    /// # Errors
+    /// As [`Guard::find`].
+    pub fn source(
+        &self,
+        purpose: &Purpose,
+        name: &str,
+        expected: &Expected,
+        now: UnixMillis,
+    ) -> Result<Granted<Value>, Error> {
+        let last = self.newest(vec![words::filter("source", name)], 1)?;
+        let about = |kind: &str| vec![words::filter("kind", kind), words::filter("from", name)];
+        let gaps = self.newest(about("INGEST_GAP"), GAPS_SHOWN)?;
+        let facts = |index: &u64| -> Result<Candidate, Error> {
+            Ok(Candidate { stored: self.reader.entry(*index)?, owner: None })
+        };
+        let candidates = last.iter().chain(&gaps).map(facts).collect::<Result<Vec<_>, _>>()?;
+        let access = self.grant(purpose, &candidates, json!({"source": name}), &[])?;
+        let from = now.0.saturating_sub(DAY_MS);
+        let count = |words: Vec<String>, from_ms: Option<u64>| -> Result<u64, Error> {
+            let mut count = 0;
+            self.views.times(&Query { words, from_ms, ..Query::default() }, |_| count += 1)?;
+            Ok(count)
+        };
+        let mut value = json!({
+            "source": name, "quiet_after_s": expected.quiet_after_s,
+            "entries_24h": count(vec![words::filter("source", name)], Some(from))?,
+            "gaps": count(about("INGEST_GAP"), None)?,
+            "conflicts_24h": count(about("INPUT_CONFLICT"), Some(from))?,
+            "refusal_records_24h": count(about("INPUT_REFUSED"), Some(from))?,
+        });
+        let mut newest_gaps = Vec::new();
+        for (place, candidate) in candidates.iter().enumerate() {
+            let (shown, _) = self.open(candidate)?;
+            let time =
+                |name: &str| shown.record[name].as_str().and_then(|text| UnixMillis::parse(text.as_bytes()).ok());
+            if place < last.len() {
+                let at = candidate.stored.entry()?.at;
+                value["last_seen"] = at.rfc3339().into();
+                value["last_entry"] = shown.index.into();
+                // What the newest record says of its own time: on the way, or a clock that is off.
+                value["lag_ms"] = time("timestamp").map_or(Value::Null, |own| (at.0 as i64 - own.0 as i64).into());
+                value["quiet_s"] = (now.0.saturating_sub(at.0) / 1000).into();
+            } else {
+                let record = &shown.record;
+                newest_gaps.push(json!({"entry": shown.index, "from": record["gap_from"], "to": record["gap_to"], "count": record["count"], "reason": record["reason_category"]}));
+            }
+        }
+        value["newest_gaps"] = newest_gaps.into();
+        let quiet = value["quiet_s"].as_u64();
+        value["state"] = match (expected.out_of_use, quiet, expected.quiet_after_s) {
+            (true, _, _) => "out_of_use",
+            (_, None, _) => "never_seen",
+            (_, Some(quiet), Some(limit)) if quiet > limit => "quiet",
+            _ => "seen",
+        }
+        .into();
+        Ok(Granted::new(value, access))
+    }
+}
