@@ -1,6 +1,7 @@
 //! Registers: a thing whole, and lists of things.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
 use proof::time::UnixMillis;
 use record::identifier::IdentifierType;
@@ -14,6 +15,9 @@ use views::words;
 use crate::error::Error;
 use crate::guard::{Candidate, Granted, Guard, HISTORY_MAX, Purpose};
 use crate::shown::Shown;
+
+/// Entries of a page that are kept from the access record to the showing; more are read twice.
+const KEPT_MAX: usize = 4096;
 
 /// What is listed.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +118,8 @@ impl Guard {
             return Err(Error::Refused("mails and messages have no lists: search for them by kind and status"));
         }
         let (filters, limit) = (filters(shape, listing), listing.wanted.limit);
+        // Entries that were read for the access record, by thing.
+        let (mut held, mut kept): (Vec<Candidate>, HashMap<String, Range<usize>>) = Default::default();
         let (ids, access): (Vec<(u64, String)>, u64) = match &listing.customer {
             None => {
                 let more = Wanted { limit: limit + 1, ..listing.wanted.clone() };
@@ -121,11 +127,16 @@ impl Guard {
                 let mut candidates = Vec::new();
                 for row in rows.iter().take(limit) {
                     let mut of_row = self.of_thing(shape, &row.id, false)?;
-                    // Which entries they are is all that the access record needs; they are read again to be shown.
-                    of_row.iter_mut().for_each(|candidate| candidate.stored.sealed = None);
+                    if candidates.len() + of_row.len() > KEPT_MAX {
+                        // Which entries they are is all that the access record needs; they are read again to be shown.
+                        of_row.iter_mut().for_each(|candidate| candidate.stored.sealed = None);
+                    } else {
+                        kept.insert(row.id.clone(), candidates.len()..candidates.len() + of_row.len());
+                    }
                     candidates.extend(of_row);
                 }
                 let access = self.grant(purpose, &candidates, filters, &[])?;
+                held = candidates;
                 (rows.into_iter().map(|row| (row.first, row.id)).collect(), access)
             }
             Some(customer) => self.things_of_customer(purpose, shape, customer, filters)?,
@@ -142,8 +153,15 @@ impl Guard {
                 break;
             }
             (looked_at, last) = (looked_at + 1, Some(first));
-            let candidates = self.of_thing(shape, &id, false)?;
-            let thing = self.folded(shape, &id, &candidates, None, now)?;
+            let read;
+            let candidates = match kept.get(&id) {
+                Some(range) => &held[range.clone()],
+                None => {
+                    read = self.of_thing(shape, &id, false)?;
+                    &read
+                }
+            };
+            let thing = self.folded(shape, &id, candidates, None, now)?;
             if let Some(Value::Object(thing)) = thing
                 && fits(shape, &thing, &listing.wanted, now)
             {

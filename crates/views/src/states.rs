@@ -4,8 +4,8 @@
 //! the view key. One thread adds and flushes; any may read. A row is the latest value of each column with the time of
 //! its event, so events may come in any order and again.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, RwLock};
 use std::time::Duration;
@@ -348,10 +348,24 @@ impl States {
     /// Things that fit, those that began last first.
     pub(crate) fn list(&self, wanted: &Wanted) -> Result<Vec<Row>, Error> {
         let Some(shape) = SHAPES.get(usize::from(wanted.register)) else { return Ok(Vec::new()) };
-        // Held while the file is read, so that nothing is missed that moves from here to there.
-        let touched = self.touched.read().map_err(|_| Error::Stopped)?;
-        let own = touched.iter().filter(|(key, row)| key.0 == wanted.register && row.fits(wanted, shape));
-        let mut found: Vec<Row> = own.map(|(_, row)| row.clone()).collect();
+        let place = self.reading.iter().find_map(|reading| reading.try_lock().ok());
+        let connection = match place {
+            Some(connection) => connection,
+            None => self.reading[0].lock().map_err(|_| Error::Stopped)?,
+        };
+        // What is in memory and what is in the file are taken at one moment, so that nothing is missed that moves from
+        // here to there; the file is then read without keeping the writer waiting.
+        let snapshot = connection.unchecked_transaction().map_err(states("read"))?;
+        let (mut found, own): (Vec<Row>, HashSet<i64>) = {
+            let touched = self.touched.read().map_err(|_| Error::Stopped)?;
+            let _: Option<i64> = snapshot
+                .query_row("SELECT entry FROM cursor", [], |row| row.get(0))
+                .optional()
+                .map_err(states("read"))?;
+            let own = || touched.iter().filter(|(key, _)| key.0 == wanted.register);
+            let fits = own().filter(|(_, row)| row.fits(wanted, shape));
+            (fits.map(|(_, row)| row.clone()).collect(), own().map(|(key, _)| key.1).collect())
+        };
         let (mut sql, mut values) = (SELECT.to_owned(), vec![Sql::Integer(i64::from(wanted.register))]);
         let mut narrow = |condition: &str, value: Sql| {
             values.push(value);
@@ -381,12 +395,7 @@ impl States {
             None => "",
         });
         sql.push_str(" ORDER BY first DESC");
-        let place = self.reading.iter().find_map(|reading| reading.try_lock().ok());
-        let connection = match place {
-            Some(connection) => connection,
-            None => self.reading[0].lock().map_err(|_| Error::Stopped)?,
-        };
-        let mut statement = connection.prepare_cached(&sql).map_err(states("read"))?;
+        let mut statement = snapshot.prepare_cached(&sql).map_err(states("read"))?;
         let mut rows = statement.query(params_from_iter(values)).map_err(states("read"))?;
         let mut count = 0;
         while count < wanted.limit
@@ -394,7 +403,7 @@ impl States {
         {
             let (first, thing): (i64, i64) =
                 row.get(0).and_then(|first| Ok((first, row.get(1)?))).map_err(states("read"))?;
-            if !touched.contains_key(&(wanted.register, thing)) {
+            if !own.contains(&thing) {
                 found.push(self.unseal(wanted.register, first, row.get(2).map_err(states("read"))?)?);
                 count += 1;
             }

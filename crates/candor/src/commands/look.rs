@@ -312,9 +312,11 @@ impl List {
             if self.output.json {
                 println!("{thing}");
             } else {
-                let due = thing["clock"]["due"].as_str().unwrap_or("-");
+                let due = thing["clock"]["due"].as_str().map(|due| format!("  due {due}")).unwrap_or_default();
+                let rules = thing["flags"].as_array().into_iter().flatten().filter_map(|flag| flag["rule"].as_str());
+                let rules: String = rules.map(|rule| format!("  ! {rule}")).collect();
                 println!(
-                    "{:<24} {:<16} {:<26} due {due}",
+                    "{:<24} {:<16} {}{due}{rules}",
                     text(thing, shape.id),
                     text(thing, "status"),
                     text(thing, "last_change")
