@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ledger::clock::{Clock, SystemClock};
 use reads::guard::Purpose;
 use reads::registers::{Listing, Wanted};
-use record::things::{SHAPES, shape};
+use record::things::shape;
 use serde_json::{Value, json};
 
 use crate::bench::quantiles;
@@ -52,7 +52,6 @@ pub fn measure(trail: &Trail, tickets: u64) -> Result<Value> {
     let guard = crate::commands::look::guard(trail)?;
     let purpose = Purpose { actor: "bench".into(), purpose: "bench".into(), justification: None, command: "bench" };
     let ticket = shape("ticket").context("there are tickets")?;
-    let register = SHAPES.iter().position(|shape| shape.name == "ticket").context("there are tickets")? as u8;
     let timed = |read: &dyn Fn(u64) -> Result<()>| -> Result<Value> {
         let mut taken = Vec::new();
         for number in 0..READS {
@@ -63,7 +62,7 @@ pub fn measure(trail: &Trail, tickets: u64) -> Result<Value> {
         Ok(quantiles(taken))
     };
     let list = |wanted: Wanted| -> Result<()> {
-        let listing = Listing { wanted: Wanted { register, limit: 50, ..wanted }, customer: None };
+        let listing = Listing { wanted: Wanted { limit: 50, ..wanted }, customer: None };
         guard.list(&purpose, ticket, &listing, SystemClock.now()).map(drop).context("list")
     };
     let whole = timed(&|number| {

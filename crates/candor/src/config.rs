@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use record::minimal::RecipientMode;
 use serde::{Deserialize, Serialize};
 
@@ -133,13 +134,26 @@ impl Source {
 }
 
 /// How recipients are kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum Recipients {
     #[default]
     Count,
     Hash,
+    #[value(alias = "full-address")]
     FullAddress,
+}
+
+impl Recipients {
+    /// As the configuration and the trail spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Recipients::Count => "count",
+            Recipients::Hash => "hash",
+            Recipients::FullAddress => "full_address",
+        }
+    }
 }
 
 impl From<Recipients> for RecipientMode {

@@ -9,7 +9,7 @@ use record::things::{Event, Shape, fold, is_history, shape};
 use serde_json::{Map, Value, json};
 use views::index::Query;
 use views::registers::Thing;
-pub use views::states::Wanted;
+pub use views::row::Wanted;
 use views::words;
 
 use crate::error::Error;
@@ -64,26 +64,29 @@ impl Guard {
             candidates.extend(behind);
         }
         let access = self.grant(purpose, &candidates, json!({"register": shape.path}), &[])?;
-        let folded = self.folded(shape, id, &candidates[..own], at, at.unwrap_or(now))?;
+        let events = self.events(shape, id, &candidates[..own])?;
+        let sent = events.iter().filter(|event| event.kind.ends_with("_SENT")).max_by_key(|event| event.entry);
+        let owner = |entry: u64| candidates.iter().find(|one| one.stored.index == entry).and_then(|one| one.owner);
+        let sent = sent.map(|event| (event.at, owner(event.entry)));
+        let folded = folded(shape, id, events, own, (at, at.unwrap_or(now)));
         let mut value = folded.ok_or(Error::NoSuchThing)?;
-        if let Some(basis) = self.basis(&value, &candidates[..own], &candidates[own..])? {
-            value["consent_basis"] = basis;
+        if let Some((sent, owner)) = sent {
+            value["consent_basis"] = self.basis(&value, sent, owner, &candidates[own..])?;
         }
         Ok(Granted::new(value, access))
     }
 
     /// The consent that a sent mail or message rests on, as it stood when it was sent, or that there was none.
-    fn basis(&self, value: &Value, own: &[Candidate], consents: &[Candidate]) -> Result<Option<Value>, Error> {
-        let mut sent = None;
-        for candidate in own {
-            if candidate.stored.entry()?.kind.ends_with("_SENT") {
-                sent = event(self.open(candidate)?.0).map(|event| (event.at, candidate.owner)).or(sent);
-            }
-        }
-        let Some((sent, owner)) = sent else { return Ok(None) };
+    fn basis(
+        &self,
+        value: &Value,
+        sent: UnixMillis,
+        owner: Option<u64>,
+        consents: &[Candidate],
+    ) -> Result<Value, Error> {
         let class = value["compliance_data"]["data_classification"].as_str().or(value["data_classification"].as_str());
         if class.is_some_and(|class| class != "marketing") {
-            return Ok(Some(json!({"state": "not_needed", "data_classification": class})));
+            return Ok(json!({"state": "not_needed", "data_classification": class}));
         }
         let about = value["purpose"].as_str().unwrap_or("marketing");
         let mut basis = match owner {
@@ -100,7 +103,7 @@ impl Guard {
             }
         };
         basis["purpose"] = about.into();
-        Ok(Some(basis))
+        Ok(basis)
     }
 
     /// Lists things by their facts; nothing personal is opened. Of one customer, it is recorded that they were seen.
@@ -123,7 +126,7 @@ impl Guard {
         let (ids, access): (Vec<(u64, String)>, u64) = match &listing.customer {
             None => {
                 let more = Wanted { limit: limit + 1, ..listing.wanted.clone() };
-                let rows = self.views.list(&more, self.reader.size())?;
+                let rows = self.views.list(shape, &more, self.reader.size())?;
                 let mut candidates = Vec::new();
                 for row in rows.iter().take(limit) {
                     let mut of_row = self.of_thing(shape, &row.id, false)?;
@@ -161,7 +164,8 @@ impl Guard {
                     &read
                 }
             };
-            let thing = self.folded(shape, &id, candidates, None, now)?;
+            let events = self.events(shape, &id, candidates)?;
+            let thing = folded(shape, &id, events, candidates.len(), (None, now));
             if let Some(Value::Object(thing)) = thing
                 && fits(shape, &thing, &listing.wanted, now)
             {
@@ -328,29 +332,34 @@ impl Guard {
         Ok(candidates)
     }
 
-    fn folded(
-        &self,
-        shape: &Shape,
-        id: &str,
-        candidates: &[Candidate],
-        until: Option<UnixMillis>,
-        now: UnixMillis,
-    ) -> Result<Option<Value>, Error> {
+    /// Entries of a thing, opened.
+    fn events(&self, shape: &Shape, id: &str, candidates: &[Candidate]) -> Result<Vec<Event>, Error> {
         let mut events = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             events.extend(event(self.open(candidate)?.0).filter(|event| is_of(shape, id, &event.fields)));
         }
-        let mut thing = fold(shape, id, events, until, now);
-        // Of more entries than that only the newest are here: what rests on the first of them can't be said.
-        if candidates.len() >= HISTORY_MAX
-            && let Some(Value::Object(thing)) = &mut thing
-        {
-            thing.remove("flags");
-            thing.remove("clock");
-            thing.insert("truncated".into(), true.into());
-        }
-        Ok(thing)
+        Ok(events)
     }
+}
+
+/// What events come to, of `looked_at` entries: until a time, with clocks of law read at another.
+fn folded(
+    shape: &Shape,
+    id: &str,
+    events: Vec<Event>,
+    looked_at: usize,
+    (until, now): (Option<UnixMillis>, UnixMillis),
+) -> Option<Value> {
+    let mut thing = fold(shape, id, events, until, now);
+    // Of more entries than that only the newest are here: what rests on the first of them can't be said.
+    if looked_at >= HISTORY_MAX
+        && let Some(Value::Object(thing)) = &mut thing
+    {
+        thing.remove("flags");
+        thing.remove("clock");
+        thing.insert("truncated".into(), true.into());
+    }
+    thing
 }
 
 /// An opened entry as the fold takes it.

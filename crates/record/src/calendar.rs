@@ -5,7 +5,7 @@
 //! Holidays Act 36 of 1994: a holiday on a Sunday makes the Monday after it one too. Single days that are declared for
 //! one year, such as those of elections, are not known here: a period may then end a day earlier than it must.
 
-use proof::time::UnixMillis;
+use proof::time::{UnixMillis, civil_from_days, days_from_civil};
 
 /// Days since 1970-01-01.
 pub type Day = i64;
@@ -24,31 +24,9 @@ pub fn end_of_day_in_south_africa(day: Day) -> UnixMillis {
     UnixMillis(((day + 1) as u64 * DAY_MS).saturating_sub(SAST_MS + 1))
 }
 
-/// Day, month and year of the proleptic Gregorian calendar (Hinnant, "chrono-compatible low-level date algorithms").
-pub fn day_of(year: i64, month: i64, day: i64) -> Day {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// The inverse of [`day_of`].
-pub fn date_of(day: Day) -> (i64, i64, i64) {
-    let shifted = day + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, date)
-}
-
 /// `2026-11-22`
 pub fn text(day: Day) -> String {
-    let (year, month, date) = date_of(day);
+    let (year, month, date) = civil_from_days(day);
     format!("{year:04}-{month:02}-{date:02}")
 }
 
@@ -72,18 +50,18 @@ fn easter(year: i64) -> Day {
     let m = (a + 11 * h + 19 * l) / 433;
     let month = (h + l - 7 * m + 90) / 25;
     let date = (h + l - 7 * m + 33 * month + 19) % 32;
-    day_of(year, month, date)
+    days_from_civil(year, month, date)
 }
 
 /// Whether a day is a public holiday in South Africa.
 pub fn is_holiday(day: Day) -> bool {
-    const FIXED: [(i64, i64); 10] =
+    const FIXED: [(u64, u64); 10] =
         [(1, 1), (3, 21), (4, 27), (5, 1), (6, 16), (8, 9), (9, 24), (12, 16), (12, 25), (12, 26)];
     let fixed = |day: Day| {
-        let (_, month, date) = date_of(day);
+        let (_, month, date) = civil_from_days(day);
         FIXED.contains(&(month, date))
     };
-    let sunday = easter(date_of(day).0);
+    let sunday = easter(civil_from_days(day).0);
     fixed(day) || day == sunday - 2 || day == sunday + 1 || is_sunday(day - 1) && fixed(day - 1)
 }
 
@@ -99,11 +77,11 @@ pub fn after_days(from: Day, days: i64) -> Day {
 /// The last day of a period of months under the GDPR (Regulation 1182/71, article 3): the same date, or the month's
 /// last; never a Saturday or Sunday. Holidays differ by state and are not known here.
 pub fn after_months(from: Day, months: i64) -> Day {
-    let (year, month, date) = date_of(from);
-    let months = month - 1 + months;
+    let (year, month, date) = civil_from_days(from);
+    let (months, date) = (month as i64 - 1 + months, date as i64);
     let (year, month) = (year + months.div_euclid(12), months.rem_euclid(12) + 1);
-    let next = if month == 12 { day_of(year + 1, 1, 1) } else { day_of(year, month + 1, 1) };
-    let mut end = (day_of(year, month, 1) + date - 1).min(next - 1);
+    let next = if month == 12 { days_from_civil(year + 1, 1, 1) } else { days_from_civil(year, month + 1, 1) };
+    let mut end = (days_from_civil(year, month, 1) + date - 1).min(next - 1);
     while is_sunday(end) || is_saturday(end) {
         end += 1;
     }
@@ -117,8 +95,8 @@ mod tests {
     #[test]
     fn dates_go_there_and_back() {
         for day in (-1000..40_000).step_by(13) {
-            let (year, month, date) = date_of(day);
-            assert_eq!(day_of(year, month, date), day);
+            let (year, month, date) = civil_from_days(day);
+            assert_eq!(days_from_civil(year, month as i64, date as i64), day);
         }
         assert_eq!(text(20_779), "2026-11-22");
     }
@@ -135,15 +113,16 @@ mod tests {
         ];
         for (year, days) in printed {
             for (month, date) in days {
-                assert!(is_holiday(day_of(year, month, date)), "{year}-{month}-{date}");
+                assert!(is_holiday(days_from_civil(year, month, date)), "{year}-{month}-{date}");
             }
         }
         for (year, month, date) in [(2026, 11, 23), (2026, 4, 7), (2025, 4, 29), (2027, 12, 28)] {
-            assert!(!is_holiday(day_of(year, month, date)), "{year}-{month}-{date}");
+            assert!(!is_holiday(days_from_civil(year, month, date)), "{year}-{month}-{date}");
         }
         // Twelve a year, and one more for each that falls on a Sunday (unless the Monday is one already).
         for year in 2024..=2035 {
-            let count = (day_of(year, 1, 1)..day_of(year + 1, 1, 1)).filter(|day| is_holiday(*day)).count();
+            let count =
+                (days_from_civil(year, 1, 1)..days_from_civil(year + 1, 1, 1)).filter(|day| is_holiday(*day)).count();
             assert!((12..=14).contains(&count), "{year}: {count}");
         }
     }
@@ -151,20 +130,20 @@ mod tests {
     #[test]
     fn a_period_does_not_end_on_a_sunday_or_holiday() {
         // 30 days from 2026-11-22 (a Sunday) is 2026-12-22, a Tuesday.
-        assert_eq!(text(after_days(day_of(2026, 11, 22), 30)), "2026-12-22");
+        assert_eq!(text(after_days(days_from_civil(2026, 11, 22), 30)), "2026-12-22");
         // From 2026-11-25 it would be Christmas Day, then Goodwill, then a Sunday.
-        assert_eq!(text(after_days(day_of(2026, 11, 25), 30)), "2026-12-28");
+        assert_eq!(text(after_days(days_from_civil(2026, 11, 25), 30)), "2026-12-28");
         // From 2026-03-06 it would be Easter Sunday, then Family Day.
-        assert_eq!(text(after_days(day_of(2026, 3, 6), 30)), "2026-04-07");
-        assert_eq!(text(after_months(day_of(2027, 1, 31), 1)), "2027-03-01");
-        assert_eq!(text(after_months(day_of(2026, 11, 22), 1)), "2026-12-22");
+        assert_eq!(text(after_days(days_from_civil(2026, 3, 6), 30)), "2026-04-07");
+        assert_eq!(text(after_months(days_from_civil(2027, 1, 31), 1)), "2027-03-01");
+        assert_eq!(text(after_months(days_from_civil(2026, 11, 22), 1)), "2026-12-22");
     }
 
     #[test]
     fn a_day_ends_at_midnight_in_south_africa() {
-        let end = end_of_day_in_south_africa(day_of(2026, 12, 22));
+        let end = end_of_day_in_south_africa(days_from_civil(2026, 12, 22));
         assert_eq!(end.rfc3339(), "2026-12-22T21:59:59.999Z");
-        assert_eq!(day_in_south_africa(end), day_of(2026, 12, 22));
-        assert_eq!(day_in_south_africa(UnixMillis(end.0 + 1)), day_of(2026, 12, 23));
+        assert_eq!(day_in_south_africa(end), days_from_civil(2026, 12, 22));
+        assert_eq!(day_in_south_africa(UnixMillis(end.0 + 1)), days_from_civil(2026, 12, 23));
     }
 }

@@ -1,8 +1,7 @@
 //! States: what lists of things are filtered by (`docs/formats/states.md`), in SQLite.
 //!
 //! It holds facts only, so nothing of it is about a person; every key column is a keyed hash, every value a box under
-//! the view key. One thread adds and flushes; any may read. A row is the latest value of each column with the time of
-//! its event, so events may come in any order and again.
+//! the view key. One thread adds and flushes; any may read.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -10,8 +9,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, RwLock};
 use std::time::Duration;
 
-use proof::time::UnixMillis;
-use record::things::{Columns, SHAPES, Shape};
+use record::things::{SHAPES, Shape};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use seal::crypto::{Key, decrypt, encrypt};
@@ -19,162 +17,11 @@ use seal::random::RandomPool;
 
 use crate::error::{Error, states};
 use crate::file::Vault;
+use crate::row::{Change, Row, Timed, Wanted};
 
 const VERSION: i64 = 1;
 /// Threads that read at once; others wait.
 const READERS: usize = 4;
-
-/// What one event changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Place of the register in [`SHAPES`].
-    pub register: u8,
-    /// Id of the thing.
-    pub id: String,
-    /// Time of the event.
-    pub at: UnixMillis,
-    /// What it says.
-    pub columns: Columns,
-}
-
-/// A value with the time of the event that gave it.
-type Timed<T> = Option<(u64, T)>;
-
-/// One thing as lists know it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
-    /// Its id.
-    pub id: String,
-    /// Its first entry.
-    pub first: u64,
-    status: Timed<String>,
-    category: Timed<String>,
-    priority: Timed<String>,
-    staff: Timed<String>,
-    due: Timed<u64>,
-}
-
-/// What is listed.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// Place of the register in [`SHAPES`].
-    pub register: u8,
-    /// Waiting for somebody, or not.
-    pub open: Option<bool>,
-    /// Waiting, and due before this time (milliseconds).
-    pub due_before: Option<u64>,
-    /// State.
-    pub status: Option<String>,
-    /// Category.
-    pub category: Option<String>,
-    /// Priority.
-    pub priority: Option<String>,
-    /// Person in charge.
-    pub staff: Option<String>,
-    /// Only things whose first entry is below this: the next page.
-    pub below: Option<u64>,
-    /// Things, at most.
-    pub limit: usize,
-}
-
-impl Row {
-    fn apply(&mut self, change: &Change) {
-        fn take<T: Clone>(held: &mut Timed<T>, at: u64, new: &Option<T>) {
-            if let Some(value) = new
-                && held.as_ref().is_none_or(|(before, _)| at >= *before)
-            {
-                *held = Some((at, value.clone()));
-            }
-        }
-        let (at, columns) = (change.at.0, &change.columns);
-        take(&mut self.status, at, &columns.status);
-        take(&mut self.category, at, &columns.category);
-        take(&mut self.priority, at, &columns.priority);
-        take(&mut self.staff, at, &columns.staff);
-        take(&mut self.due, at, &columns.due);
-    }
-
-    fn is_open(&self, shape: &Shape) -> bool {
-        self.status.as_ref().is_some_and(|(_, status)| shape.is_open(status))
-    }
-
-    fn fits(&self, wanted: &Wanted, shape: &Shape) -> bool {
-        let same = |held: &Timed<String>, wanted: &Option<String>| {
-            wanted.as_ref().is_none_or(|wanted| held.as_ref().is_some_and(|(_, held)| held == wanted))
-        };
-        let due = |before: u64| self.is_open(shape) && self.due.is_some_and(|(_, due)| due < before);
-        wanted.open.is_none_or(|open| self.is_open(shape) == open)
-            && wanted.due_before.is_none_or(due)
-            && wanted.below.is_none_or(|below| self.first < below)
-            && same(&self.status, &wanted.status)
-            && same(&self.category, &wanted.category)
-            && same(&self.priority, &wanted.priority)
-            && same(&self.staff, &wanted.staff)
-    }
-
-    fn write(&self) -> Vec<u8> {
-        let mut out = vec![1];
-        put(&mut out, self.id.as_bytes());
-        for column in [&self.status, &self.category, &self.priority, &self.staff] {
-            match column {
-                None => out.push(0),
-                Some((at, text)) => {
-                    out.push(1);
-                    out.extend_from_slice(&at.to_be_bytes());
-                    put(&mut out, text.as_bytes());
-                }
-            }
-        }
-        match self.due {
-            None => out.push(0),
-            Some((at, due)) => {
-                out.push(1);
-                out.extend_from_slice(&at.to_be_bytes());
-                out.extend_from_slice(&due.to_be_bytes());
-            }
-        }
-        out
-    }
-
-    fn read(first: u64, bytes: &[u8]) -> Option<Row> {
-        let mut rest = bytes.strip_prefix(&[1])?;
-        let mut row = Row { id: text(&mut rest)?, first, ..Row::default() };
-        for column in [&mut row.status, &mut row.category, &mut row.priority, &mut row.staff] {
-            if flag(&mut rest)? {
-                *column = Some((number(&mut rest)?, text(&mut rest)?));
-            }
-        }
-        if flag(&mut rest)? {
-            row.due = Some((number(&mut rest)?, number(&mut rest)?));
-        }
-        rest.is_empty().then_some(row)
-    }
-}
-
-/// Ids and tokens are short: 16 bits of length are enough.
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
-    out.extend_from_slice(bytes);
-}
-
-fn take<'b>(rest: &mut &'b [u8], count: usize) -> Option<&'b [u8]> {
-    let (head, tail) = rest.split_at_checked(count)?;
-    *rest = tail;
-    Some(head)
-}
-
-fn flag(rest: &mut &[u8]) -> Option<bool> {
-    Some(take(rest, 1)?[0] == 1)
-}
-
-fn number(rest: &mut &[u8]) -> Option<u64> {
-    take(rest, 8).map(proof::encoding::big_endian)
-}
-
-fn text(rest: &mut &[u8]) -> Option<String> {
-    let length = take(rest, 2).map(proof::encoding::big_endian)? as usize;
-    String::from_utf8(take(rest, length)?.to_vec()).ok()
-}
 
 /// Register and hash of the id.
 type ThingKey = (u8, i64);
@@ -346,8 +193,8 @@ impl States {
     }
 
     /// Things that fit, those that began last first.
-    pub(crate) fn list(&self, wanted: &Wanted) -> Result<Vec<Row>, Error> {
-        let Some(shape) = SHAPES.get(usize::from(wanted.register)) else { return Ok(Vec::new()) };
+    pub(crate) fn list(&self, shape: &Shape, wanted: &Wanted) -> Result<Vec<Row>, Error> {
+        let register = shape.place();
         let place = self.reading.iter().find_map(|reading| reading.try_lock().ok());
         let connection = match place {
             Some(connection) => connection,
@@ -362,11 +209,11 @@ impl States {
                 .query_row("SELECT entry FROM cursor", [], |row| row.get(0))
                 .optional()
                 .map_err(states("read"))?;
-            let own = || touched.iter().filter(|(key, _)| key.0 == wanted.register);
+            let own = || touched.iter().filter(|(key, _)| key.0 == register);
             let fits = own().filter(|(_, row)| row.fits(wanted, shape));
             (fits.map(|(_, row)| row.clone()).collect(), own().map(|(key, _)| key.1).collect())
         };
-        let (mut sql, mut values) = (SELECT.to_owned(), vec![Sql::Integer(i64::from(wanted.register))]);
+        let (mut sql, mut values) = (SELECT.to_owned(), vec![Sql::Integer(i64::from(register))]);
         let mut narrow = |condition: &str, value: Sql| {
             values.push(value);
             sql.push_str(&format!(" AND {condition} ?{}", values.len()));
@@ -385,7 +232,7 @@ impl States {
         ];
         for (condition, what, value) in columns {
             if let Some(value) = value {
-                narrow(condition, Sql::Integer(self.hash(wanted.register, what, value)));
+                narrow(condition, Sql::Integer(self.hash(register, what, value)));
             }
         }
         // Written out, since an index of open ones is not used for a value that is not known yet.
@@ -404,7 +251,7 @@ impl States {
             let (first, thing): (i64, i64) =
                 row.get(0).and_then(|first| Ok((first, row.get(1)?))).map_err(states("read"))?;
             if !own.contains(&thing) {
-                found.push(self.unseal(wanted.register, first, row.get(2).map_err(states("read"))?)?);
+                found.push(self.unseal(register, first, row.get(2).map_err(states("read"))?)?);
                 count += 1;
             }
         }
@@ -438,10 +285,16 @@ const SCHEMA: &str = "
 
 #[cfg(test)]
 mod tests {
+    use proof::time::UnixMillis;
+    use record::things::{Columns, shape};
+
     use super::*;
 
+    fn ticket() -> &'static Shape {
+        shape("ticket").expect("a register")
+    }
+
     fn change(id: &str, at: u64, status: &str, staff: Option<&str>) -> Change {
-        let register = SHAPES.iter().position(|shape| shape.name == "ticket").expect("a register") as u8;
         let columns = Columns {
             status: Some(status.to_owned()),
             priority: Some("high".to_owned()),
@@ -449,13 +302,13 @@ mod tests {
             due: Some(at + 1000),
             ..Columns::default()
         };
-        Change { register, id: id.to_owned(), at: UnixMillis(at), columns }
+        Change { register: ticket().place(), id: id.to_owned(), at: UnixMillis(at), columns }
     }
 
     fn ids(states: &States, narrow: impl FnOnce(&mut Wanted)) -> Vec<String> {
-        let mut wanted = Wanted { register: change("", 0, "", None).register, limit: 100, ..Wanted::default() };
+        let mut wanted = Wanted { limit: 100, ..Wanted::default() };
         narrow(&mut wanted);
-        states.list(&wanted).expect("read").into_iter().map(|row| row.id).collect()
+        states.list(ticket(), &wanted).expect("read").into_iter().map(|row| row.id).collect()
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use ledger::background::{LAST, step_back};
@@ -17,7 +17,7 @@ use proof::time::UnixMillis;
 use record::kinds::{Catalogue, KindId};
 use record::minimal::{Minimal, number};
 use record::schema::{FieldClass, Kind};
-use record::things::{SHAPES, columns};
+use record::things::{SHAPES, Shape, columns};
 use seal::crypto::Key;
 use seal::shared::SharedStore;
 use serde_json::Map;
@@ -28,13 +28,12 @@ use crate::index::{PARTITION, Query, TextIndex, TextSearcher};
 use crate::open::{self, value};
 use crate::owners::Owners;
 use crate::registers::{Registers, Thing};
-use crate::states::{Change, Row, States, Wanted};
+use crate::room::Room;
+use crate::row::{Change, Row, Wanted};
+use crate::states::States;
 use crate::tail::{Tail, TailBatch};
 use crate::words::{self, KindWords, Words};
 
-/// Documents waiting for the thread, at most: about 1 KiB each. While it writes a partition, single records must not
-/// have to wait, however many commits they make.
-const WAITING_MAX: usize = 24 << 10;
 /// How long a list waits for what was answered before it was asked for.
 const LIST_WAIT: Duration = Duration::from_secs(5);
 
@@ -62,42 +61,6 @@ pub struct Applied {
     pub document: Document,
 }
 
-/// How many documents wait for the thread.
-struct Room {
-    /// The count; `None` once the thread has ended.
-    waiting: Mutex<Option<usize>>,
-    freed: Condvar,
-}
-
-impl Room {
-    fn new() -> Room {
-        Room { waiting: Mutex::new(Some(0)), freed: Condvar::new() }
-    }
-
-    /// Waits for room. A commit that is larger than all of it waits until nothing else does.
-    fn take(&self, count: usize) -> Result<(), Error> {
-        let full = |waiting: &mut Option<usize>| waiting.is_some_and(|held| held > 0 && held + count > WAITING_MAX);
-        let held = self.waiting.lock().map_err(|_| Error::Stopped)?;
-        let mut held = self.freed.wait_while(held, full).map_err(|_| Error::Stopped)?;
-        *held.as_mut().ok_or(Error::Stopped)? += count;
-        Ok(())
-    }
-
-    fn give(&self, count: usize) {
-        if let Ok(mut held) = self.waiting.lock() {
-            *held = held.map(|held| held - count);
-        }
-        self.freed.notify_all();
-    }
-
-    fn close(&self) {
-        if let Ok(mut held) = self.waiting.lock() {
-            *held = None;
-        }
-        self.freed.notify_all();
-    }
-}
-
 enum Command {
     Add(Vec<Applied>),
     Flush(SyncSender<Result<(), Error>>),
@@ -115,7 +78,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Documents {
     vault: Vault,
-    kinds: Arc<Vec<(KindPlan, Kind)>>,
+    kinds: Arc<Vec<KindPlan>>,
 }
 
 /// What the views take from the records of one kind.
@@ -123,21 +86,25 @@ struct KindPlan {
     words: KindWords,
     /// The fields whose values are ids of things.
     things: Vec<(u16, Thing)>,
-    /// The register whose lists know such events, by its place.
-    register: Option<u8>,
+    /// The kind, where lists of a register know such events, and the register's shape.
+    listed: Option<(&'static Shape, Kind)>,
 }
 
 impl KindPlan {
     fn new(kind: &Kind) -> KindPlan {
-        let register = SHAPES.iter().position(|shape| shape.is_listed() && shape.has(&kind.name)).map(|at| at as u8);
+        let shape = SHAPES.iter().find(|shape| shape.is_listed() && shape.has(&kind.name));
         let thing = |(number, pointer): &(u16, String)| Some((*number, Thing::at(pointer, &kind.name)?));
-        KindPlan { words: KindWords::new(kind), things: kind.pointers.iter().filter_map(thing).collect(), register }
+        KindPlan {
+            words: KindWords::new(kind),
+            things: kind.pointers.iter().filter_map(thing).collect(),
+            listed: shape.map(|shape| (shape, kind.clone())),
+        }
     }
 }
 
 impl Documents {
     fn new(vault: Vault, catalogue: &Catalogue) -> Documents {
-        Documents { vault, kinds: Arc::new(catalogue.all().map(|kind| (KindPlan::new(kind), kind.clone())).collect()) }
+        Documents { vault, kinds: Arc::new(catalogue.all().map(KindPlan::new).collect()) }
     }
 
     /// The document of a record about to be sealed.
@@ -153,9 +120,10 @@ impl Documents {
         personal: impl Iterator<Item = Field<'a>>,
         time_ms: u64,
     ) -> Document {
-        let (plan, kind) = &self.kinds[usize::from(kind.0)];
+        let plan = &self.kinds[usize::from(kind.0)];
         let words = plan.words.of(facts.clone(), personal);
-        let change = plan.register.and_then(|register| change(register, kind, facts.clone(), time_ms));
+        let listed = plan.listed.as_ref();
+        let change = listed.and_then(|(shape, kind)| change(shape, kind, facts.clone(), time_ms));
         let mut keys = Vec::with_capacity(plan.things.len());
         for field in facts {
             if let Some((_, thing)) = plan.things.iter().find(|(number, _)| *number == field.number) {
@@ -168,12 +136,11 @@ impl Documents {
 }
 
 /// What an event changes of its thing; `None` where it names none.
-fn change<'a>(register: u8, kind: &Kind, facts: impl Iterator<Item = Field<'a>>, time_ms: u64) -> Option<Change> {
-    let shape = &SHAPES[usize::from(register)];
+fn change<'a>(shape: &Shape, kind: &Kind, facts: impl Iterator<Item = Field<'a>>, time_ms: u64) -> Option<Change> {
     let mut record = Map::new();
     facts.for_each(|field| kind.put(&mut record, field.number, field.value));
     let (id, at) = (record.get(shape.id)?.as_str()?.to_owned(), UnixMillis(time_ms));
-    Some(Change { register, id, at, columns: columns(shape, &kind.name, &record, at) })
+    Some(Change { register: shape.place(), id, at, columns: columns(shape, &kind.name, &record, at) })
 }
 
 /// The open views.
@@ -313,11 +280,11 @@ impl Views {
     ///
     /// # Errors
     /// The states cannot be read.
-    pub fn list(&self, wanted: &Wanted, size: u64) -> Result<Vec<Row>, Error> {
+    pub fn list(&self, shape: &Shape, wanted: &Wanted, size: u64) -> Result<Vec<Row>, Error> {
         if !self.shared.states.wait(size, LIST_WAIT)? {
             return Err(Error::Behind);
         }
-        self.shared.states.list(wanted)
+        self.shared.states.list(shape, wanted)
     }
 
     fn ask(&self, command: impl FnOnce(SyncSender<Result<(), Error>>) -> Command) -> Result<(), Error> {

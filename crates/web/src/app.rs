@@ -191,11 +191,11 @@ impl App {
 /// Every path. A path is described in `openapi.rs` too; a test holds the two together.
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for (place, shape) in SHAPES.iter().enumerate() {
+    for shape in SHAPES {
         let thing = move |state, id, query, headers| registers::thing(state, id, query, headers, shape);
         router = router.route(&format!("/v1/{}/{{id}}", shape.path), get(thing));
         if shape.is_listed() {
-            let things = move |state, query, headers| registers::things(state, query, headers, place);
+            let things = move |state, query, headers| registers::things(state, query, headers, shape);
             router = router.route(&format!("/v1/{}", shape.path), get(things));
         }
     }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use proof::time::UnixMillis;
 use reads::registers::{Listing, Wanted};
-use record::things::{SHAPES, Shape};
+use record::things::Shape;
 use serde_json::json;
 
 use crate::app::App;
@@ -117,18 +117,16 @@ pub(crate) async fn things(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    register: usize,
+    shape: &'static Shape,
 ) -> Result<Response, Problem> {
     let own: Vec<&str> = LISTED_BY.into_iter().chain(["limit", "cursor"]).collect();
     let (params, purpose) = asked(&app, &headers, query.as_deref(), &own, "api-list")?;
-    let shape = &SHAPES[register];
     let names = LISTED_BY.map(|name| format!("{name}={}\n", params.text(name).unwrap_or_default()));
     let bound = format!("{}\n{}", shape.path, names.concat());
     let cursor = params.text("cursor").map(|text| Cursor::read(&app, text, &bound)).transpose()?;
     let now = app.now();
     let column = |name: &str| Ok::<_, Problem>(params.bounded(name, 128)?.map(str::to_owned));
     let wanted = Wanted {
-        register: register as u8,
         open: params.flag("open")?,
         due_before: params.flag("overdue")?.filter(|overdue| *overdue).map(|_| now.0),
         status: column("status")?,
@@ -153,7 +151,8 @@ pub(crate) async fn things(
     .await
 }
 
-fn checked_id(id: &str, chars_max: usize) -> Result<(), Problem> {
+/// Refuses an id that no thing and nobody can have.
+pub(crate) fn checked_id(id: &str, chars_max: usize) -> Result<(), Problem> {
     match id.chars().count() {
         count if (1..=chars_max).contains(&count) => Ok(()),
         _ => Err(Problem::bad(format!("the id must have 1 to {chars_max} characters"))),

@@ -17,6 +17,7 @@ use crate::auth;
 use crate::cursor::Cursor;
 use crate::params::{Params, number};
 use crate::problem::Problem;
+use crate::registers::checked_id;
 
 /// Hits of a page, at most; more persons than these need a bulk approval anyway.
 pub(crate) const LIMIT_MAX: u64 = 200;
@@ -227,9 +228,7 @@ async fn history(
     of: fn(&str) -> Of,
 ) -> Result<Response, Problem> {
     let (_, purpose) = asked(&app, &headers, query.as_deref(), &[], "api-history")?;
-    if id.chars().count() > 128 {
-        return Err(Problem::bad("the id must have 1 to 128 characters"));
-    }
+    checked_id(id, 128)?;
     let of = of(id);
     blocking(&app, move |app| Ok(lines(app, app.parts.guard.history(&purpose, &of)?))).await
 }

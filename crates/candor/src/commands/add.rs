@@ -101,11 +101,7 @@ pub struct Add {
 impl Add {
     pub fn run(self) -> Result<ExitCode> {
         let now = SystemClock.now();
-        let when = match &self.when {
-            Some(text) => UnixMillis::parse(text.as_bytes())
-                .context("add: read --when: give a time such as 2026-11-01T08:00:00Z")?,
-            None => now,
-        };
+        let when = super::moment("--when", self.when.as_deref())?.unwrap_or(now);
         if when > now {
             bail!("add: --when is in the future: what has not happened can't be written down");
         }

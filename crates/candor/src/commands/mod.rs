@@ -4,13 +4,17 @@ mod add;
 mod api_key;
 mod keep;
 pub mod look;
+mod registers;
 pub mod source;
+mod verify;
 mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use proof::time::UnixMillis;
 
 /// An audit trail for everything a business says to and does for its customers.
 ///
@@ -92,9 +96,9 @@ enum Command {
     /// docs/registers.md describes, each line of its history with its entry; --at shows it as it stood then.
     Show(look::Show),
     /// Show what a customer consented to, by purpose, now or at a time.
-    Consent(look::Consent),
+    Consent(registers::Consent),
     /// List things of a register by their state: open tickets, overdue requests.
-    List(look::List),
+    List(registers::List),
     /// Show everything about a person, message, correlation, template or document, oldest first.
     History(look::History),
     /// Write a receipt of one entry: a file that proves it to anyone, offline.
@@ -102,7 +106,7 @@ enum Command {
     /// Check a trail or a receipt; needs no keys and writes nothing.
     ///
     /// DIR is a data directory or its journal: every byte of the journal is hashed again. FILE is a receipt.
-    Verify(look::Verify),
+    Verify(verify::Verify),
     /// Erase a person: destroys their keys; every proof made before stays valid.
     Erase(keep::Erase),
     /// Serve the trail over HTTP, and follow the logs of its sources.
@@ -161,6 +165,15 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A time that an option gives.
+pub fn moment(option: &str, given: Option<&str>) -> Result<Option<UnixMillis>> {
+    let read = |text: &str| {
+        UnixMillis::parse(text.as_bytes())
+            .with_context(|| format!("read {option}: give a time such as 2026-11-01T08:00:00Z"))
+    };
+    given.map(read).transpose()
 }
 
 /// The operating-system user, as the actor of an offline command.

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use ledger::clock::{Clock, SystemClock};
 use reads::guard::Guard;
 use reads::sources::Expected;
 use serde_json::{Value, json};
 
 use super::{Data, Output, Why, look};
-use crate::config::{Config, Source as Configured};
+use crate::config::{Config, Recipients, Source as Configured};
 use crate::trail::{OpenMode, Trail};
 
 /// `candor source`
@@ -19,23 +19,6 @@ use crate::trail::{OpenMode, Trail};
 pub struct Source {
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Recipients {
-    Count,
-    Hash,
-    FullAddress,
-}
-
-impl Recipients {
-    fn name(self) -> &'static str {
-        match self {
-            Recipients::Count => "count",
-            Recipients::Hash => "hash",
-            Recipients::FullAddress => "full_address",
-        }
-    }
 }
 
 #[derive(Subcommand)]

@@ -3,9 +3,9 @@
 use proof::time::UnixMillis;
 use serde_json::{Map, Value, json};
 
+use super::law::Law;
 use super::rules::Past;
 use super::shapes::{Shape, status_of};
-use crate::calendar::{after_days, after_months, day_in_south_africa, end_of_day_in_south_africa, text};
 use crate::identifier::{IdentifierType, normalise};
 use crate::standards::{Money, country, language, yes};
 
@@ -26,9 +26,6 @@ const COMMON: [&str; 14] = [
     "dropped",
     "detected",
 ];
-/// The notice to a regulator, by the requirement document and the GDPR.
-const NOTICE_MS: u64 = 72 * 3_600_000;
-const REQUEST_DAYS: i64 = 30;
 
 /// One event of a thing, opened.
 #[derive(Debug, Clone)]
@@ -77,25 +74,13 @@ pub fn fold(
             thing.insert("status".into(), "asked".into());
         }
         derive(&mut thing, &event.kind, &at);
-        let fields = &event.fields;
-        match event.kind.as_str() {
-            "REQUEST_EXTENDED" if law.extended_at.is_none() => law.extended_at = Some(event.at),
-            "REQUEST_COMPLETED" => law.end(
-                fields.get("processing_timeline").and_then(|t| time(t.get("actual_completion"))).unwrap_or(event.at),
-            ),
-            "REQUEST_REFUSED" | "REQUEST_WITHDRAWN" => law.end(event.at),
-            "BREACH_REGULATOR_NOTIFIED" => {
-                let given = fields.get("notification_timeline").and_then(|t| time(t.get("regulator_notification")));
-                law.told.get_or_insert(given.unwrap_or(event.at));
-            }
-            _ => {}
-        }
+        law.note(&event);
         apply(&mut thing, shape, event, &at);
         if begins && !thing.contains_key(shape.begins.0) {
             thing.insert(shape.begins.0.into(), at.into());
         }
     }
-    clocks(&mut thing, shape, first, now, &law);
+    law.clocks(&mut thing, shape, first, now);
     let normal = normal_forms(&thing);
     if !normal.is_empty() {
         thing.insert("normal".into(), normal.into());
@@ -142,7 +127,7 @@ fn derive(thing: &mut Map<String, Value>, kind: &str, at: &str) {
     }
 }
 
-fn object<'m>(thing: &'m mut Map<String, Value>, name: &str) -> Option<&'m mut Map<String, Value>> {
+pub(super) fn object<'m>(thing: &'m mut Map<String, Value>, name: &str) -> Option<&'m mut Map<String, Value>> {
     thing.entry(name.to_owned()).or_insert_with(|| Value::Object(Map::new())).as_object_mut()
 }
 
@@ -201,86 +186,6 @@ fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
             (_, value) => drop(into.insert(name, value)),
         }
     }
-}
-
-fn time(value: Option<&Value>) -> Option<UnixMillis> {
-    UnixMillis::parse(value?.as_str()?.as_bytes()).ok()
-}
-
-/// What the clocks of law turn on.
-#[derive(Debug, Default)]
-struct Law {
-    /// The first extension.
-    extended_at: Option<UnixMillis>,
-    /// The first end of a request: an answer, a refusal, a withdrawal.
-    ended_at: Option<UnixMillis>,
-    /// The first notice to a regulator.
-    told: Option<UnixMillis>,
-}
-
-impl Law {
-    fn end(&mut self, at: UnixMillis) {
-        self.ended_at.get_or_insert(at);
-    }
-}
-
-/// The clocks of law that run for requests and breaches.
-fn clocks(thing: &mut Map<String, Value>, shape: &Shape, first: UnixMillis, now: UnixMillis, law: &Law) {
-    match shape.name {
-        "request" => request_clock(thing, first, now, law),
-        "breach" => breach_clock(thing, first, now, law),
-        _ => {}
-    }
-}
-
-fn request_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis, facts: &Law) {
-    let from = time(thing.get("request_timestamp")).unwrap_or(first);
-    let day = day_in_south_africa(from);
-    let law = thing.get("law").and_then(Value::as_str).unwrap_or("popia").to_owned();
-    let without = if law == "gdpr" { after_months(day, 1) } else { after_days(day, REQUEST_DAYS) };
-    // An extension must be told within the first period; one that comes later extends nothing.
-    let extended = facts.extended_at.is_some_and(|at| at <= end_of_day_in_south_africa(without));
-    // PAIA, section 57: once, for 30 days more. GDPR, article 12(3): two further months.
-    let due = match (law.as_str(), extended) {
-        (_, false) => without,
-        ("gdpr", true) => after_months(day, 3),
-        (_, true) => after_days(day, 2 * REQUEST_DAYS),
-    };
-    let end = end_of_day_in_south_africa(due);
-    let state = match facts.ended_at {
-        Some(ended) if ended > end => "late",
-        Some(_) => "met",
-        None if now > end => "overdue",
-        None => "running",
-    };
-    let status = thing.get("status").cloned().unwrap_or_else(|| "in_progress".into());
-    if let Some(timeline) = object(thing, "processing_timeline") {
-        timeline.insert("target_completion".into(), text(due).into());
-        timeline.insert("status".into(), if state == "overdue" { "overdue".into() } else { status });
-    }
-    let left = due - day_in_south_africa(now);
-    let clock = json!({"law": law, "from": from.rfc3339(), "due": end.rfc3339(), "extended": extended, "state": state, "days_left": left});
-    thing.insert("clock".into(), clock);
-}
-
-fn breach_clock(thing: &mut Map<String, Value>, first: UnixMillis, now: UnixMillis, law: &Law) {
-    let from = time(thing.get("discovery_timestamp")).unwrap_or(first);
-    let due = UnixMillis(from.0 + NOTICE_MS);
-    let customers = time(thing.get("notification_timeline").and_then(|timeline| timeline.get("customer_notification")));
-    let state = match law.told {
-        Some(told) if told > due => "late",
-        Some(_) => "met",
-        None if now > due => "overdue",
-        None => "running",
-    };
-    let hours = |until: UnixMillis| until.0.saturating_sub(from.0) / 3_600_000;
-    let clock = json!({
-        "from": from.rfc3339(), "due": due.rfc3339(), "state": state,
-        "rule": "72 hours (GDPR article 33, and the house's own rule); POPIA section 22: as soon as reasonably possible",
-        "hours_until_regulator": hours(law.told.unwrap_or(now)),
-        "hours_until_customers": hours(customers.unwrap_or(now)),
-    });
-    thing.insert("clock".into(), clock);
 }
 
 /// Normal forms of what was given otherwise, by the field's name.

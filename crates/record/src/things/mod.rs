@@ -5,6 +5,7 @@
 //! happened. Nothing here reads a trail; who has opened the events hands them in.
 
 mod fold;
+mod law;
 mod rules;
 mod shapes;
 mod state;

@@ -208,6 +208,11 @@ pub(super) fn covers(kinds: &[&str], kind: &str) -> bool {
 }
 
 impl Shape {
+    /// Its place in [`SHAPES`], which stands for it in the views.
+    pub fn place(&self) -> u8 {
+        SHAPES.iter().position(|shape| shape.name == self.name).unwrap_or(SHAPES.len()) as u8
+    }
+
     /// Whether events of this kind belong here.
     pub fn has(&self, kind: &str) -> bool {
         covers(self.kinds, kind)

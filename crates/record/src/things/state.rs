@@ -6,8 +6,8 @@
 use proof::time::UnixMillis;
 use serde_json::{Map, Value};
 
+use super::law::{self, time};
 use super::shapes::{Shape, status_of};
-use crate::calendar::{after_days, after_months, day_in_south_africa, end_of_day_in_south_africa};
 
 /// Registers that have lists. Mails and messages are found by search: they are many, and have no open state.
 const LISTED: [&str; 9] = ["template", "ticket", "call", "order", "session", "data", "request", "consent", "breach"];
@@ -52,7 +52,7 @@ impl Shape {
 pub fn columns(shape: &Shape, kind: &str, facts: &Map<String, Value>, at: UnixMillis) -> Columns {
     let text = |name: &str| facts.get(name).and_then(Value::as_str).map(str::to_owned);
     let first = |names: &[&str]| names.iter().find_map(|name| text(name));
-    let time = |name: &str| text(name).and_then(|text| UnixMillis::parse(text.as_bytes()).ok()).map(|time| time.0);
+    let given = |name: &&str| time(facts.get(*name));
     let category = match shape.name {
         "ticket" => first(&["issue_category"]),
         "call" => first(&["call_purpose"]),
@@ -65,15 +65,7 @@ pub fn columns(shape: &Shape, kind: &str, facts: &Map<String, Value>, at: UnixMi
         _ => None,
     };
     let staff = first(&["assigned_to", "staff_member", "handler", "user_id", "actor", "author"]);
-    let due = match kind {
-        "REQUEST_RECEIVED" => {
-            let day = day_in_south_africa(time("request_timestamp").map_or(at, UnixMillis));
-            let gdpr = text("law").as_deref() == Some("gdpr");
-            let end = if gdpr { after_months(day, 1) } else { after_days(day, 30) };
-            Some(end_of_day_in_south_africa(end).0)
-        }
-        "BREACH_DISCOVERED" => Some(time("discovery_timestamp").unwrap_or(at.0) + 72 * 3_600_000),
-        _ => time("resolve_by").or(time("respond_by")).or(time("follow_up_by")),
-    };
+    let due = law::due(kind, facts, at).or_else(|| ["resolve_by", "respond_by", "follow_up_by"].iter().find_map(given));
+    let due = due.map(|due| due.0);
     Columns { status: status_of(kind, facts), category, priority: text("priority_level"), staff, due }
 }

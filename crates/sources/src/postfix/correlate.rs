@@ -9,6 +9,9 @@
 //! - an event's id depends on no address and on nothing a stranger wrote, and is the same when its line comes again;
 //! - memory is bounded by [`Options::messages_max`]; what has to go for it is told as a gap;
 //! - a hop inside our relay is never told as sent, a probe never as a delivery, a report never as the customer's mail.
+//!
+//! Longer than other files: every step of a message's life reads and writes the same table of open messages, and an
+//! order of steps is easier to see in one place.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,0 +1,188 @@
+//! `candor verify`: a trail or a receipt, without keys.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ledger::disk::RealDisk;
+use ledger::guard::HighWater;
+use ledger::verify::{self, Report};
+use proof::note::VerifierKey;
+use serde_json::json;
+
+use super::Output;
+
+/// `candor verify`
+#[derive(Args)]
+pub struct Verify {
+    /// A data directory, its journal, or a receipt file.
+    #[arg(value_name = "DIR|FILE")]
+    path: PathBuf,
+    /// The verifier key that you trust; without it the trail or receipt is held against its own key.
+    #[arg(long, value_name = "VKEY")]
+    key: Option<String>,
+    /// Keep a note of finished segments in this file and go on from it.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Threads; 0 = one for each core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Could not be checked.
+const UNCHECKED: u8 = 2;
+
+impl Verify {
+    pub fn run(self) -> Result<ExitCode> {
+        match self.check() {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                eprintln!("candor: {error:#}");
+                Ok(ExitCode::from(UNCHECKED))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<ExitCode> {
+        let key = self.key.as_deref().map(VerifierKey::parse).transpose().context("read --key")?;
+        let meta = std::fs::metadata(&self.path).with_context(|| format!("read {}", self.path.display()))?;
+        if meta.is_dir() { self.trail(key.as_ref()) } else { self.receipt(key.as_ref()) }
+    }
+
+    fn receipt(&self, key: Option<&VerifierKey>) -> Result<ExitCode> {
+        let bytes = std::fs::read(&self.path).with_context(|| format!("read {}", self.path.display()))?;
+        let result = proof::receipt::Receipt::parse(&bytes).and_then(|receipt| receipt.verify(key));
+        match result {
+            Ok(verified) => {
+                if self.output.json {
+                    println!(
+                        "{}",
+                        json!({"holds": true, "index": verified.index, "size": verified.checkpoint.size, "origin": verified.checkpoint.origin, "key_is_pinned": verified.key_is_pinned})
+                    );
+                } else {
+                    println!(
+                        "holds: entry {} is in the tree of {} entries signed by {}",
+                        verified.index, verified.checkpoint.size, verified.checkpoint.origin
+                    );
+                    if !verified.key_is_pinned {
+                        println!(
+                            "note: held against the key in the receipt itself; give --key to hold it against the one you trust"
+                        );
+                    }
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                if self.output.json {
+                    println!("{}", json!({"holds": false, "finding": error.to_string()}));
+                } else {
+                    println!("does not hold: {error}");
+                }
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    fn trail(&self, key: Option<&VerifierKey>) -> Result<ExitCode> {
+        let (journal, mark) = if self.path.join("journal").is_dir() {
+            (
+                self.path.join("journal"),
+                HighWater::read(&self.path.join("keys/highwater"), None).context("read the high-water mark")?,
+            )
+        } else {
+            (self.path.clone(), None)
+        };
+        let disk = RealDisk::read_only(&journal);
+        let total: u64 =
+            std::fs::read_dir(&journal)?.filter_map(|item| item.ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+        let done = match &self.resume {
+            Some(path) if path.exists() => {
+                serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("read {}", path.display()))?
+            }
+            _ => std::collections::BTreeMap::new(),
+        };
+        let settle = || std::thread::park_timeout(SETTLE);
+        let written = crate::trail::is_open(&self.path);
+        let options = verify::Options {
+            key,
+            mark: mark.as_ref(),
+            threads: self.threads,
+            done,
+            settle: written.then_some(&settle as &(dyn Fn() + Sync)),
+        };
+        let progress = verify::Progress::default();
+        let kept = std::sync::Mutex::new(options.done.clone());
+        let each = |number: u32, state: &verify::SegmentState| {
+            if let (Some(path), Ok(mut kept)) = (&self.resume, kept.lock()) {
+                kept.insert(number, state.clone());
+                if let Ok(text) = serde_json::to_vec(&*kept) {
+                    let _ = std::fs::write(path, text);
+                }
+            }
+        };
+        let finished = std::sync::atomic::AtomicBool::new(false);
+        let start = std::time::Instant::now();
+        let report = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut line = crate::progress::Progress::new("verifying bytes", Some(total));
+                while !finished.load(std::sync::atomic::Ordering::Relaxed) {
+                    line.set(progress.bytes.load(std::sync::atomic::Ordering::Relaxed));
+                    std::thread::park_timeout(std::time::Duration::from_millis(100));
+                }
+            });
+            let report = verify::verify(&disk, &options, &progress, &each);
+            finished.store(true, std::sync::atomic::Ordering::Relaxed);
+            report
+        })?;
+        self.print(&report, mark.is_some(), start.elapsed())?;
+        Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn print(&self, report: &Report, marked: bool, took: std::time::Duration) -> Result<()> {
+        if self.output.json {
+            let mut value = serde_json::to_value(report)?;
+            value["holds"] = json!(report.holds());
+            value["high_water_checked"] = json!(marked);
+            value["seconds"] = json!(took.as_secs_f64());
+            println!("{value}");
+        } else if let Some(finding) = &report.finding {
+            println!("does not hold: {finding}");
+            // A kill in the middle of a write leaves the same end as a cut; only a start may judge and mend it.
+            if finding.to_string().ends_with(&ledger::frame::Broken::Short.to_string()) {
+                println!(
+                    "note: a writer that was killed can leave such an end: if one was, start candor once on this trail (it says what it leaves out, or refuses) and verify again"
+                );
+            }
+        } else {
+            println!(
+                "holds: {} entries in {} frames, {} bytes hashed again in {:.2} s",
+                report.entries,
+                report.frames,
+                report.bytes,
+                took.as_secs_f64()
+            );
+            println!("trail: {}", report.vkey);
+            for (by, count) in &report.ended {
+                println!("note: the bodies of {count} entries were ended by entry {by}");
+            }
+            if report.unsigned_tail > 0 {
+                println!(
+                    "note: the last {} entries are chained, but the journal does not carry their signature yet",
+                    report.unsigned_tail
+                );
+            }
+            if !marked {
+                println!(
+                    "note: without the high-water mark a cut tail cannot be seen: compare size and root with a receipt or another copy"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a verification beside a running writer waits before it reads an unfinished last frame again.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(100);
