@@ -28,11 +28,13 @@ pub enum Scope {
     Mirror,
     /// Make and revoke keys.
     Admin,
+    /// Acknowledge and resolve alerts.
+    Operate,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Scope; 4] = [Scope::Append, Scope::Read, Scope::Mirror, Scope::Admin];
+    pub const ALL: [Scope; 5] = [Scope::Append, Scope::Read, Scope::Mirror, Scope::Admin, Scope::Operate];
 
     /// As it is written.
     pub fn name(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Scope {
             Scope::Read => "read",
             Scope::Mirror => "mirror",
             Scope::Admin => "admin",
+            Scope::Operate => "operate",
         }
     }
 

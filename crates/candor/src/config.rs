@@ -25,6 +25,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "A second file for the high-water mark, on another disk: who rolls back the data directory with its keys is noticed by it.",
     ),
     ("kinds_folder", "none", "Folder of further kinds, one JSON Schema each (docs/formats/kinds.md)."),
+    (
+        "rules_file",
+        "none",
+        "A file of rules that adds to the shipped ones, replaces one by its name, or puts it out of use (docs/watch.md).",
+    ),
     ("listen", "\"127.0.0.1:8420\"", "Address and port that `candor serve` listens on."),
     (
         "tls_certificate",
@@ -91,6 +96,7 @@ pub struct Config {
     pub master_key_file: Option<PathBuf>,
     pub high_water_copy: Option<PathBuf>,
     pub kinds_folder: Option<PathBuf>,
+    pub rules_file: Option<PathBuf>,
     pub listen: SocketAddr,
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
@@ -175,6 +181,7 @@ impl Default for Config {
             master_key_file: None,
             high_water_copy: None,
             kinds_folder: None,
+            rules_file: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             tls_certificate: None,
             tls_key: None,
@@ -275,6 +282,7 @@ mod tests {
             master_key_file: Some("m".into()),
             high_water_copy: Some("h".into()),
             kinds_folder: Some("k".into()),
+            rules_file: Some("r".into()),
             tls_certificate: Some("c".into()),
             tls_key: Some("t".into()),
             ..Config::default()

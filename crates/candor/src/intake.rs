@@ -444,7 +444,7 @@ impl Intake {
         for (line, minimal, subject) in minimals {
             let document = match &self.shared.documents {
                 Some(documents) => documents.of(&minimal),
-                None => Document { time_ms: 0, words: Default::default(), keys: Vec::new(), change: None },
+                None => Document::empty(),
             };
             let period = (0, Key::from_bytes([0; 32]));
             prepared.push(Resolving { minimal, document, line, subject: None, known_subject: subject, period });

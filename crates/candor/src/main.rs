@@ -1,5 +1,6 @@
 //! The candor binary: configuration, commands, wiring.
 
+mod alerts;
 mod bench;
 mod bench_http;
 mod bench_log;

@@ -188,6 +188,10 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .name("silence".into())
             .spawn_scoped(scope, || silence.run(stopped))
             .context("start a thread")?;
+        std::thread::Builder::new()
+            .name("alerts".into())
+            .spawn_scoped(scope, || crate::alerts::run(trail, stopped))
+            .context("start a thread")?;
         follow(scope, trail, &stop)?;
         runtime.block_on(serve(Arc::clone(&app), trail.intake.clone(), listen, tls, || {
             greet(trail, listen, secure, token)

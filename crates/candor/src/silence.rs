@@ -62,17 +62,16 @@ impl Silence {
             None if quiet_s > limit_s => {
                 // Named by the silence it is about: told again after a restart it would be the same record.
                 let id =
-                    format!("source_quiet/{source}/{}", entry.map_or("never".to_owned(), |entry| entry.to_string()));
+                    format!("source_quiet-{source}-{}", entry.map_or("never".to_owned(), |entry| entry.to_string()));
                 let fields = json!({
                     "event_id": id, "alert_id": id, "rule": "source_quiet", "state": "raised", "severity": "warning",
                     "group": source, "value": quiet_s, "threshold": limit_s, "about": "source", "about_id": source,
                 });
                 self.intake.own_one("ALERT_RAISED", fields)?;
             }
-            Some(raised) if quiet_s <= limit_s && entry.is_some_and(|entry| entry > raised) => {
-                let id = format!("source_quiet/{source}/resolved/{raised}");
+            Some((raised, id)) if quiet_s <= limit_s && entry.is_some_and(|entry| entry > raised) => {
                 let fields = json!({
-                    "event_id": id, "alert_id": id, "rule": "source_quiet", "state": "resolved", "group": source,
+                    "event_id": format!("{id}-resolved"), "alert_id": id, "rule": "source_quiet", "state": "resolved", "group": source,
                     "first_entry": raised, "about": "source", "about_id": source,
                 });
                 self.intake.own_one("ALERT_RESOLVED", fields)?;

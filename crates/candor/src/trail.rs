@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -86,6 +87,8 @@ pub struct Trail {
     pub views: Option<Arc<Views>>,
     pub catalogue: Arc<Catalogue>,
     pub intake: Intake,
+    /// Whether the trail says by which rules alerts are raised.
+    pub rules_recorded: AtomicBool,
     sequencer: Option<Sequencer<Companion>>,
     _lock: File,
 }
@@ -269,7 +272,8 @@ impl Trail {
             None
         } else {
             let key = store.lock()?.named(Named::View);
-            let views = Views::open(&paths.views(), &key)?;
+            let rules = Arc::new(crate::alerts::rules(&paths.data, &config, &catalogue)?);
+            let views = Views::open(&paths.views(), &key, rules)?;
             let mut progress = crate::progress::Progress::new("indexing", Some(reader.size()));
             let behind = reader.size().saturating_sub(views.cursor());
             views.catch_up(&reader, &store, &catalogue, |done| progress.set(done))?;
@@ -288,6 +292,7 @@ impl Trail {
                 .into_iter()
                 .map(|entry: ledger::ledger::Committed<Companion>| Applied {
                     entry: entry.index,
+                    at_ms: entry.at.0,
                     subject: entry.subject,
                     document: entry.companion.document,
                 })
@@ -311,7 +316,17 @@ impl Trail {
             views.clone(),
             clock,
         )?;
-        let trail = Trail { paths, config, store, views, catalogue, intake, sequencer: Some(sequencer), _lock: guard };
+        let trail = Trail {
+            paths,
+            config,
+            store,
+            views,
+            catalogue,
+            intake,
+            rules_recorded: AtomicBool::new(false),
+            sequencer: Some(sequencer),
+            _lock: guard,
+        };
         if redone {
             crate::source_state::forget_erased(&trail)?;
         }
@@ -328,6 +343,9 @@ impl Trail {
         // A full disk, say: how often something came again is no reason not to close.
         if let Err(error) = self.intake.record_sightings() {
             eprintln!("candor: repeats could not be recorded: {error:#}");
+        }
+        if let Err(error) = crate::alerts::record_all(&self) {
+            eprintln!("candor: alerts could not be recorded: {error:#}: they are at the next start");
         }
         let size = self.intake.reader().size();
         drop(self.intake);

@@ -1,6 +1,7 @@
 //! Reading: entries, sealed records, proofs. Shared by all threads; it never waits for the writer's disk.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock};
 
 use proof::entry::Entry;
@@ -342,18 +343,20 @@ impl Reader {
         Ok(())
     }
 
-    /// Every entry from `index` on, in order; each frame is read once. Leaf hashes are checked as in
-    /// [`Reader::entry`].
+    /// Every entry of a range, in order; each frame is read once. Leaf hashes are checked as in [`Reader::entry`].
     ///
     /// # Errors
     /// The journal does not hold what it should, or `each` fails.
     pub fn each_entry<E: From<Error>>(
         &self,
-        index: u64,
+        range: Range<u64>,
         mut each: impl FnMut(StoredEntry) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut failed = None;
-        self.follow(index, |frame| {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.follow(range.start, |frame| {
             let first = frame.header.first_index;
             let bodies = frame.all_bodies().map_err(|why| corrupt(first, why))?;
             let prev = match first {
@@ -361,14 +364,14 @@ impl Reader {
                 _ => self.leaf(first - 1)?,
             };
             rebuild(frame, &bodies, prev, |made| {
-                if made.index >= index {
+                if range.contains(&made.index) {
                     let (bytes, sealed) = (made.bytes.to_vec(), made.sealed.map(<[u8]>::to_vec));
                     failed = each(StoredEntry { index: made.index, bytes, leaf: made.leaf, sealed }).err();
                 }
                 failed.is_none()
             })
             .map_err(|(at, why)| corrupt(at.unwrap_or(first), why))?;
-            Ok(failed.is_none())
+            Ok(failed.is_none() && frame.header.size < range.end)
         })?;
         failed.map_or(Ok(()), Err)
     }

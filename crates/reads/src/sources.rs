@@ -3,6 +3,7 @@
 use proof::time::UnixMillis;
 use serde_json::{Value, json};
 use views::index::Query;
+use views::open;
 use views::words;
 
 use crate::error::Error;
@@ -43,17 +44,22 @@ impl Guard {
         Ok(found)
     }
 
-    /// The alert about a source that was raised last and not resolved since: its entry.
+    /// The alert about a source that was raised last and not resolved since: its entry and its id.
     ///
     /// # Errors
     /// The index cannot be read.
-    pub fn open_alert_about(&self, name: &str) -> Result<Option<u64>, Error> {
+    pub fn open_alert_about(&self, name: &str) -> Result<Option<(u64, String)>, Error> {
         let newest = |kind: &str| {
             self.newest(vec![words::filter("kind", kind), words::filter("about", name)], 1)
                 .map(|found| found.first().copied())
         };
         let (raised, resolved) = (newest("ALERT_RAISED")?, newest("ALERT_RESOLVED")?);
-        Ok(raised.filter(|raised| resolved.is_none_or(|resolved| resolved < *raised)))
+        let Some(raised) = raised.filter(|raised| resolved.is_none_or(|resolved| resolved < *raised)) else {
+            return Ok(None);
+        };
+        let facts = open::facts(&self.reader.entry(raised)?, &mut *self.store.lock()?, &self.catalogue)?;
+        let id = facts.and_then(|(_, facts)| Some(facts.get("alert_id")?.as_str()?.to_owned()));
+        Ok(id.map(|id| (raised, id)))
     }
 
     /// A source as it stands.

@@ -276,9 +276,9 @@ impl TextSearcher {
     }
 
     /// Every match with its time, in no order of use; for counting.
-    pub(crate) fn each(&self, query: &Query, mut take: impl FnMut(u64)) -> Result<(), Error> {
+    pub(crate) fn each(&self, query: &Query, mut take: impl FnMut(u64, u64)) -> Result<(), Error> {
         for segment in self.reader.searcher().segment_readers() {
-            self.each_in_segment(segment, query, &mut |_, time| take(time))?;
+            self.each_in_segment(segment, query, &mut take)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@
 pub mod error;
 pub mod file;
 mod folder;
+mod follow;
 pub mod index;
 pub mod inspect;
 pub mod open;
@@ -23,4 +24,5 @@ pub mod row;
 mod states;
 mod tail;
 pub mod views;
+pub mod watch;
 pub mod words;

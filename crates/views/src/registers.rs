@@ -92,6 +92,7 @@ impl Thing {
             "request" => Some(Thing::Request),
             "consent" => Some(Thing::Consent),
             "breach" => Some(Thing::Breach),
+            "alert" => Some(Thing::Alert),
             _ => None,
         }
     }

@@ -4,39 +4,35 @@
 //! The thread writes them to disk a partition at a time, the index last, so that the index's cursor is the one to
 //! follow from after a stop.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use ledger::background::{LAST, step_back};
-use ledger::reader::Reader;
 use proof::commitment::Field;
 use proof::time::UnixMillis;
 use record::kinds::{Catalogue, KindId};
-use record::minimal::{Minimal, number};
+use record::minimal::Minimal;
 use record::schema::{FieldClass, Kind};
 use record::things::{SHAPES, Shape, columns};
 use seal::crypto::Key;
-use seal::shared::SharedStore;
 use serde_json::Map;
 
 use crate::error::{Error, io};
 use crate::file::Vault;
 use crate::index::{PARTITION, Query, TextIndex, TextSearcher};
-use crate::open::{self, value};
 use crate::owners::Owners;
 use crate::registers::{Registers, Thing};
 use crate::room::Room;
 use crate::row::{Change, Row, Wanted};
 use crate::states::States;
 use crate::tail::{Tail, TailBatch};
+use crate::watch::{Alert, Rules, Sighted, Taps, Watch};
 use crate::words::{self, KindWords, Words};
 
 /// How long a list waits for what was answered before it was asked for.
 const LIST_WAIT: Duration = Duration::from_secs(5);
-
 /// What the views need of one record.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -48,6 +44,15 @@ pub struct Document {
     pub keys: Vec<u64>,
     /// What it changes of a thing that there are lists of.
     pub change: Option<Box<Change>>,
+    /// What rules see in it.
+    pub sighted: Option<Box<Sighted>>,
+}
+
+impl Document {
+    /// What is made of a record that nothing can be told of.
+    pub fn empty() -> Document {
+        Document { time_ms: 0, words: Words::default(), keys: Vec::new(), change: None, sighted: None }
+    }
 }
 
 /// A document with its place.
@@ -55,6 +60,8 @@ pub struct Document {
 pub struct Applied {
     /// Entry index.
     pub entry: u64,
+    /// When it was accepted.
+    pub at_ms: u64,
     /// Whose it is.
     pub subject: Option<u64>,
     /// What it says.
@@ -67,11 +74,12 @@ enum Command {
     Forget(Vec<u64>, SyncSender<Result<(), Error>>),
 }
 
-struct Shared {
+pub(crate) struct Shared {
     tail: RwLock<Tail>,
-    owners: Owners,
+    pub(crate) owners: Owners,
     registers: Registers,
-    states: States,
+    pub(crate) states: States,
+    pub(crate) watch: Watch,
 }
 
 /// Makes documents.
@@ -88,23 +96,30 @@ struct KindPlan {
     things: Vec<(u16, Thing)>,
     /// The kind, where lists of a register know such events, and the register's shape.
     listed: Option<(&'static Shape, Kind)>,
+    taps: Taps,
 }
 
 impl KindPlan {
-    fn new(kind: &Kind) -> KindPlan {
+    fn new(kind: &Kind, rules: &Rules) -> KindPlan {
         let shape = SHAPES.iter().find(|shape| shape.is_listed() && shape.has(&kind.name));
         let thing = |(number, pointer): &(u16, String)| Some((*number, Thing::at(pointer, &kind.name)?));
         KindPlan {
             words: KindWords::new(kind),
             things: kind.pointers.iter().filter_map(thing).collect(),
             listed: shape.map(|shape| (shape, kind.clone())),
+            taps: Taps::new(kind, rules, shape.map(Shape::place)),
         }
     }
 }
 
 impl Documents {
-    fn new(vault: Vault, catalogue: &Catalogue) -> Documents {
-        Documents { vault, kinds: Arc::new(catalogue.all().map(KindPlan::new).collect()) }
+    fn new(vault: Vault, catalogue: &Catalogue, rules: &Rules) -> Documents {
+        Documents { vault, kinds: Arc::new(catalogue.all().map(|kind| KindPlan::new(kind, rules)).collect()) }
+    }
+
+    /// Whether rules look at kinds of this name.
+    pub(crate) fn watches(&self, name: &str, catalogue: &Catalogue) -> bool {
+        catalogue.all().zip(self.kinds.iter()).any(|(kind, plan)| kind.name == name && plan.taps.look())
     }
 
     /// The document of a record about to be sealed.
@@ -113,7 +128,7 @@ impl Documents {
         self.make(minimal.kind, facts, minimal.fields(FieldClass::Personal), minimal.timestamp.0)
     }
 
-    fn make<'a>(
+    pub(crate) fn make<'a>(
         &self,
         kind: KindId,
         facts: impl Iterator<Item = Field<'a>> + Clone,
@@ -125,13 +140,14 @@ impl Documents {
         let listed = plan.listed.as_ref();
         let change = listed.and_then(|(shape, kind)| change(shape, kind, facts.clone(), time_ms));
         let mut keys = Vec::with_capacity(plan.things.len());
-        for field in facts {
+        for field in facts.clone() {
             if let Some((_, thing)) = plan.things.iter().find(|(number, _)| *number == field.number) {
                 let id = record::minimal::string(field.value);
                 keys.push(self.vault.hash(&[b"candor/v1/register\n", &[*thing as u8], id.as_bytes()]));
             }
         }
-        Document { time_ms, words, keys, change: change.map(Box::new) }
+        let sighted = plan.taps.of(facts, change.as_ref());
+        Document { time_ms, words, keys, change: change.map(Box::new), sighted }
     }
 }
 
@@ -145,14 +161,14 @@ fn change<'a>(shape: &Shape, kind: &Kind, facts: impl Iterator<Item = Field<'a>>
 
 /// The open views.
 pub struct Views {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     pending: std::path::PathBuf,
     searcher: TextSearcher,
     vault: Vault,
     queue: Option<Sender<Command>>,
     room: Arc<Room>,
     thread: Option<std::thread::JoinHandle<()>>,
-    cursor: u64,
+    pub(crate) cursor: u64,
 }
 
 impl Views {
@@ -160,7 +176,7 @@ impl Views {
     ///
     /// # Errors
     /// The disk refuses, or a file does not open under the view key.
-    pub fn open(folder: &Path, view_key: &Key) -> Result<Views, Error> {
+    pub fn open(folder: &Path, view_key: &Key, rules: Arc<Rules>) -> Result<Views, Error> {
         std::fs::create_dir_all(folder).map_err(io("create"))?;
         let vault = Vault::new(view_key);
         // The index's own threads, for writing and merging, are started by this one and step back with it.
@@ -174,7 +190,8 @@ impl Views {
         let owners = Owners::open(&folder.join("owners"), vault.clone())?;
         let registers = Registers::open(&folder.join("registers"), vault.clone())?;
         let states = States::open(&folder.join("states.db"), vault.clone())?;
-        let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers, states });
+        let watch = Watch::open(&folder.join("watch.state"), vault.clone(), rules)?;
+        let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers, states, watch });
         let (searcher, cursor) = (index.searcher(), index.cursor());
         let (queue, commands) = channel();
         let room = Arc::new(Room::new());
@@ -192,9 +209,14 @@ impl Views {
         self.cursor
     }
 
+    /// Makes documents for other rules: those that are tried.
+    pub(crate) fn documents_for(&self, catalogue: &Catalogue, rules: &Rules) -> Documents {
+        Documents::new(self.vault.clone(), catalogue, rules)
+    }
+
     /// Makes documents.
     pub fn documents(&self, catalogue: &Catalogue) -> Documents {
-        Documents::new(self.vault.clone(), catalogue)
+        Documents::new(self.vault.clone(), catalogue, self.shared.watch.rules())
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
@@ -222,6 +244,10 @@ impl Views {
         };
         self.shared.registers.add(documents.iter().flat_map(rows))?;
         self.shared.tail.write().map_err(|_| Error::Stopped)?.push(batch);
+        self.shared.watch.apply(documents.iter().map(|applied| {
+            let document = &applied.document;
+            (applied.entry, applied.at_ms, document.time_ms, document.sighted.as_deref())
+        }))?;
         self.send(Command::Add(documents))
     }
 
@@ -247,11 +273,19 @@ impl Views {
     /// # Errors
     /// The index cannot be read.
     pub fn times(&self, query: &Query, mut take: impl FnMut(u64)) -> Result<(), Error> {
+        self.matches(query, |_, time| take(time))
+    }
+
+    /// All entries that match with their times, in no order of use; newest ones as [`Views::times`] has them.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn matches(&self, query: &Query, mut take: impl FnMut(u64, u64)) -> Result<(), Error> {
         let tail = self.shared.tail.read().map_err(|_| Error::Stopped)?.clone();
         let wanted: Vec<u32> = query.words.iter().map(|word| words::hash(word)).collect();
         tail.search(&wanted, |entry, time| {
             if query.fits(entry, time) {
-                take(time);
+                take(entry, time);
             }
             true
         });
@@ -285,6 +319,27 @@ impl Views {
             return Err(Error::Behind);
         }
         self.shared.states.list(shape, wanted)
+    }
+
+    /// Alerts that are to be recorded: each until its own entry was applied.
+    ///
+    /// # Errors
+    /// Another thread failed.
+    pub fn alerts(&self) -> Result<Vec<Alert>, Error> {
+        self.shared.watch.pending()
+    }
+
+    /// Entries below this index were seen by the rules.
+    ///
+    /// # Errors
+    /// Another thread failed.
+    pub fn seen(&self) -> Result<u64, Error> {
+        self.shared.watch.cursor()
+    }
+
+    /// The rules that are watched.
+    pub fn rules(&self) -> &Arc<Rules> {
+        self.shared.watch.rules()
     }
 
     fn ask(&self, command: impl FnOnce(SyncSender<Result<(), Error>>) -> Command) -> Result<(), Error> {
@@ -326,119 +381,6 @@ impl Views {
         std::fs::remove_file(&self.pending).map_err(io("remove"))
     }
 
-    /// Follows the ledger to its head: after a stop, or from nothing. `progress` is told of every entry.
-    ///
-    /// # Errors
-    /// The ledger or the key store cannot be read.
-    pub fn catch_up(
-        &self,
-        reader: &Reader,
-        store: &SharedStore,
-        catalogue: &Catalogue,
-        mut progress: impl FnMut(u64),
-    ) -> Result<(), Error> {
-        let end = reader.size();
-        let documents = self.documents(catalogue);
-        self.catch_up_states(reader, store, catalogue, &documents)?;
-        let missing = self.missing_owners(reader, store)?;
-        let mut pending = Vec::new();
-        reader.each_entry(self.cursor, |stored| {
-            let entry = stored.index;
-            if entry >= end {
-                return Ok(());
-            }
-            let owner = match missing.get(&entry) {
-                Some(subject) => Some(*subject),
-                None => self.owner(entry)?,
-            };
-            let keys = open::keys(&stored, owner, &mut *store.lock()?)?;
-            let opened = open::open(&stored, &keys, catalogue)?;
-            let document = document_of(&opened, &documents);
-            pending.push(Applied { entry, subject: owner.filter(|_| opened.personal.is_ok()), document });
-            if pending.len() == 1024 || entry + 1 == end {
-                self.apply(std::mem::take(&mut pending))?;
-            }
-            progress(entry + 1);
-            Ok::<(), Error>(())
-        })
-    }
-
-    /// States that are behind the index, as those of another version are, follow alone.
-    fn catch_up_states(
-        &self,
-        reader: &Reader,
-        store: &SharedStore,
-        catalogue: &Catalogue,
-        documents: &Documents,
-    ) -> Result<(), Error> {
-        let states = &self.shared.states;
-        let from = states.cursor();
-        if from >= self.cursor {
-            return Ok(());
-        }
-        reader.each_entry(from, |stored| {
-            let (entry, kind) = (stored.index, stored.entry()?.kind.to_owned());
-            // What is in memory is bounded, and a stop goes on from here.
-            if entry.is_multiple_of(PARTITION) && entry > from && entry < self.cursor {
-                states.flush(entry)?;
-            }
-            if entry >= self.cursor || !SHAPES.iter().any(|shape| shape.is_listed() && shape.has(&kind)) {
-                return Ok(());
-            }
-            let keys = open::keys(&stored, None, &mut *store.lock()?)?;
-            let document = document_of(&open::open(&stored, &keys, catalogue)?, documents);
-            states.add(document.change.iter().map(|change| (entry, &**change)), entry + 1)
-        })?;
-        states.add(std::iter::empty(), self.cursor)?;
-        states.flush(self.cursor)
-    }
-
-    /// Owners that are not in the files: after a loss of power, or when rebuilding. Found through the tags of every
-    /// living subject.
-    fn missing_owners(&self, reader: &Reader, store: &SharedStore) -> Result<HashMap<u64, u64>, Error> {
-        let mut unknown = std::collections::HashSet::new();
-        let owners = &self.shared.owners;
-        let mut failed = None;
-        reader.follow(self.cursor, |frame| {
-            let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt {
-                what: format!("frame {}", frame.header.number),
-                why: why.to_string(),
-            };
-            let entries = frame.entries().map_err(corrupt)?;
-            for place in 0..entries.len() {
-                let entry = frame.header.first_index + place as u64;
-                if entry < self.cursor || entries.record(place).map_err(corrupt)?.personal.is_none() {
-                    continue;
-                }
-                match owners.get(entry) {
-                    Ok(None) => drop(unknown.insert(entry)),
-                    Ok(Some(_)) => {}
-                    Err(error) => failed = Some(error),
-                }
-            }
-            Ok(failed.is_none())
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let mut found = HashMap::new();
-        if unknown.is_empty() {
-            return Ok(found);
-        }
-        let count = store.lock()?.subject_count();
-        for number in 1..=count {
-            let subject = store.lock()?.subject(number)?;
-            if let Some(subject) = subject {
-                for entry in reader.entries_of(&subject.tagger, usize::MAX)? {
-                    if unknown.contains(&entry) {
-                        found.insert(entry, number);
-                    }
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// Writes everything and ends the thread.
     ///
     /// # Errors
@@ -461,16 +403,6 @@ impl Drop for Views {
             let _ = thread.join();
         }
     }
-}
-
-fn document_of(opened: &open::Opened, documents: &Documents) -> Document {
-    let (Some(kind), Ok(facts)) = (opened.kind, &opened.facts) else {
-        return Document { time_ms: 0, words: Words::default(), keys: Vec::new(), change: None };
-    };
-    let facts = facts.fields();
-    let personal = opened.personal.as_ref().map(|body| body.fields()).unwrap_or_default();
-    let time = value(&facts, number::TIMESTAMP).and_then(|text| UnixMillis::parse(text.as_bytes()).ok());
-    documents.make(kind, facts.iter().copied(), personal.into_iter(), time.unwrap_or_default().0)
 }
 
 struct Writer {
@@ -542,6 +474,7 @@ impl Writer {
         self.shared.registers.flush(self.next)?;
         self.shared.states.flush(self.next)?;
         self.index.commit(self.next)?;
+        self.shared.watch.flush()?;
         self.shared.tail.write().map_err(|_| Error::Stopped)?.drop_before(self.next);
         Ok(())
     }

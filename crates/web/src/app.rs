@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use proof::time::UnixMillis;
+use reads::alerts::PersonStep;
 use reads::guard::Guard;
 use reads::proofs::Proofs;
 use reads::sources::Expected;
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
-use crate::{keys, openapi, page, records, registers, search, trail};
+use crate::{alerts, keys, openapi, page, records, registers, search, trail};
 
 /// Bounds of the server; each is documented in `docs/api.md`.
 #[derive(Debug, Clone, Copy)]
@@ -211,6 +212,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/sources/{name}", get(registers::source))
         .route("/v1/customers/{id}/consents", get(registers::consents))
         .route("/v1/templates/{id}/statistics", get(registers::template_statistics))
+        .route(
+            "/v1/alerts/{id}/acknowledge",
+            post(|state, id, headers, body| alerts::step(state, id, headers, body, PersonStep::Acknowledge)),
+        )
+        .route(
+            "/v1/alerts/{id}/resolve",
+            post(|state, id, headers, body| alerts::step(state, id, headers, body, PersonStep::Resolve)),
+        )
         .route("/v1/checkpoint", get(trail::checkpoint))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))

@@ -48,7 +48,7 @@ fn token(text: &str) -> bool {
 }
 
 /// Reads a JSON object of known names.
-async fn object(
+pub(crate) async fn object(
     app: &App,
     headers: &HeaderMap,
     body: Body,
@@ -86,7 +86,8 @@ fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Pro
     };
     let scopes = list("scopes")?.iter().map(|name| Scope::parse(name)).collect::<Option<Vec<_>>>();
     let scopes = scopes.filter(|scopes| !scopes.is_empty());
-    let scopes = scopes.ok_or_else(|| Problem::bad("scopes must have one or more of append, read, mirror, admin"))?;
+    let scopes =
+        scopes.ok_or_else(|| Problem::bad("scopes must have one or more of append, read, mirror, operate, admin"))?;
     if scopes.contains(&Scope::Append) && scopes.len() > 1 {
         return Err(Problem::bad("a key that appends has no other scope: make two keys"));
     }

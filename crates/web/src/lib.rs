@@ -9,6 +9,7 @@
 //! - what was taken is answered, also when the server is told to stop.
 #![forbid(unsafe_code)]
 
+mod alerts;
 pub mod app;
 mod auth;
 mod body;

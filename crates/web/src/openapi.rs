@@ -294,7 +294,7 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
         "scopes": list(1, 1, &["append"]), "sources": list(1, sources.len().clamp(1, 64), &sources), "label": label, "expires": expires,
     }});
     let reads = json!({"type": "object", "additionalProperties": false, "required": ["scopes"], "properties": {
-        "scopes": list(1, 3, &["read", "mirror", "admin"]), "label": label, "expires": expires,
+        "scopes": list(1, 4, &["read", "mirror", "operate", "admin"]), "label": label, "expires": expires,
     }});
     let make = json!({"oneOf": [appends, reads]});
     let body = |schema: Value| json!({"required": true, "content": {"application/json": {"schema": schema}}});
@@ -319,6 +319,27 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
     more.push(("404", "there is none"));
     let rotate = json!({"parameters": [id], "post": {"operationId": "rotateKey", "summary": "Replace a key, the old one going on for a while", "requestBody": body(overlap), "responses": answers(made, &more)}});
     (all, one, rotate)
+}
+
+/// A step of an alert.
+fn alert_step(step: &str, summary: &str) -> Value {
+    let token = json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.:/+-]+$"});
+    let body = json!({"type": "object", "additionalProperties": false, "properties": {"reason_category": token}});
+    let taken = json!({"type": "object", "required": ["alert_id", "entry"], "properties": {"alert_id": {"type": "string"}, "entry": index()}});
+    let more = [
+        ("400", "a parameter or the body is not in its form"),
+        ("404", "there is none"),
+        ("408", "the body came too slowly"),
+        ("413", "the body is over its limit"),
+        ("415", "another media type"),
+    ];
+    let id = path("id", "id of the alert", plain_text(THING_ID_MAX));
+    json!({"parameters": [id], "post": {
+        "operationId": format!("{step}_alert"), "summary": summary,
+        "description": "Needs the scope operate. Asked again it gives the entry of the first time.",
+        "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+        "responses": answers(json!({"200": json_answer("it is recorded", taken)}), &more),
+    }})
 }
 
 /// A list of a register.
@@ -440,6 +461,11 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         json_answer("counts and rates", counted),
     );
     let thing_id = path("id", "as the records have it", plain_text(THING_ID_MAX));
+    for (step, summary) in
+        [("acknowledge", "Say that somebody has an alert in hand"), ("resolve", "Say that an alert is over")]
+    {
+        described["paths"][format!("/v1/alerts/{{id}}/{step}")] = alert_step(step, summary);
+    }
     for shape in SHAPES {
         let mut one = one(
             &format!("get_{}", shape.name),

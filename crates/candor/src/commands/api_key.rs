@@ -26,8 +26,8 @@ enum Command {
     Add {
         #[command(flatten)]
         data: Data,
-        /// What it may do: append, read, mirror, admin. May be given again.
-        #[arg(long = "scope", required = true, value_parser = ["append", "read", "mirror", "admin"])]
+        /// What it may do: append, read, mirror, operate, admin. May be given again.
+        #[arg(long = "scope", required = true, value_parser = ["append", "read", "mirror", "operate", "admin"])]
         scopes: Vec<String>,
         /// Sources that it may append to. May be given again.
         #[arg(long = "source")]

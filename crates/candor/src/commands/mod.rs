@@ -7,6 +7,7 @@ pub mod look;
 mod registers;
 pub mod source;
 mod verify;
+mod watch;
 mod write;
 
 use std::path::PathBuf;
@@ -119,6 +120,10 @@ enum Command {
     ApiKey(api_key::ApiKey),
     /// The sources of records: what is known of each, and adding one.
     Source(source::Source),
+    /// The rules that are watched: list them, check them, try them over the past.
+    Watch(watch::Watch),
+    /// What people do with alerts; `candor list alerts --open` lists them.
+    Alert(watch::Alert),
     /// The key store: what is in it, and wrapping it by another master key.
     Keys(keep::Keys),
     /// Make index, registers and segment indexes again from the journal.
@@ -151,6 +156,8 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::ApiKey(command) => command.run(),
         Command::Source(command) => command.run(),
+        Command::Watch(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Rebuild(command) => command.run(),
         Command::Bench(command) => command.run(),

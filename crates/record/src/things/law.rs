@@ -96,12 +96,18 @@ impl Law {
     }
 }
 
-/// Until when the event that begins a request or a breach lets its clock run; an extension comes later.
+/// Until when an event lets the clock of a request or a breach run. An extension that does not say until when says
+/// nothing here: what it comes to depends on the request's beginning.
 pub(super) fn due(kind: &str, fields: &Map<String, Value>, at: UnixMillis) -> Option<UnixMillis> {
     match kind {
         "REQUEST_RECEIVED" => {
             let law = fields.get("law").and_then(Value::as_str).unwrap_or_default();
             Some(end_of_day_in_south_africa(last_day_of_request(begin_of_request(fields, at), law)))
+        }
+        "REQUEST_EXTENDED" => {
+            let until = fields.get("extended_until").and_then(Value::as_str)?;
+            let whole = if until.len() == 10 { format!("{until}T21:59:59.999Z") } else { until.to_owned() };
+            UnixMillis::parse(whole.as_bytes()).ok()
         }
         "BREACH_DISCOVERED" => Some(UnixMillis(begin_of_breach(fields, at).0 + NOTICE_MS)),
         _ => None,

@@ -196,6 +196,14 @@ pub const SHAPES: &[Shape] = &[
             fields: &["status", "handler", "reason_category", "details", "notice_channel"],
         }],
     },
+    Shape {
+        path: "alerts",
+        name: "alert",
+        id: "alert_id",
+        kinds: &["ALERT_"],
+        begins: ("raised", &["ALERT_RAISED"]),
+        lists: &[List { kinds: &["ALERT_"], name: EVENTS, fields: &["state", "actor", "reason_category"] }],
+    },
 ];
 
 /// A register by its path or name.
@@ -277,7 +285,7 @@ pub fn status_of(kind: &str, fields: &Map<String, Value>) -> Option<String> {
             let (what, step) = kind.split_once('_')?;
             match what {
                 "ORDER" => given(&["new_status"], &step.to_ascii_lowercase()),
-                "EMAIL" | "MESSAGE" | "CONSENT" => Some(step.to_ascii_lowercase()),
+                "EMAIL" | "MESSAGE" | "CONSENT" | "ALERT" => Some(step.to_ascii_lowercase()),
                 _ => None,
             }
         }

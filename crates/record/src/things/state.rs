@@ -10,7 +10,8 @@ use super::law::{self, time};
 use super::shapes::{Shape, status_of};
 
 /// Registers that have lists. Mails and messages are found by search: they are many, and have no open state.
-const LISTED: [&str; 9] = ["template", "ticket", "call", "order", "session", "data", "request", "consent", "breach"];
+const LISTED: [&str; 10] =
+    ["template", "ticket", "call", "order", "session", "data", "request", "consent", "breach", "alert"];
 
 /// What an event says of its thing; a column that it says nothing of keeps its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +42,7 @@ impl Shape {
             "call" => matches!(status, "in_progress" | "callback_required" | "escalated"),
             "request" => status == "in_progress",
             "breach" => !matches!(status, "" | "closed"),
+            "alert" => matches!(status, "raised" | "acknowledged"),
             "session" | "consent" => status == "active",
             "data" | "template" => status == "pending",
             _ => false,
@@ -60,6 +62,7 @@ pub fn columns(shape: &Shape, kind: &str, facts: &Map<String, Value>, at: UnixMi
         "request" => first(&["request_type"]),
         "consent" => first(&["consent_type"]),
         "breach" => first(&["incident_type"]),
+        "alert" => first(&["rule"]),
         "data" => first(&["data_type"]),
         "session" => first(&["login_method"]),
         _ => None,

@@ -1,0 +1,43 @@
+//! Steps of an alert that somebody takes: acknowledging it and resolving it.
+
+use std::sync::Arc;
+
+use access::api_key::Scope;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use reads::alerts::PersonStep;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::auth;
+use crate::keys::object;
+use crate::problem::Problem;
+use crate::registers::{THING_ID_MAX, checked_id};
+use crate::search::blocking;
+
+/// Takes a step of an alert; asked again it gives the entry of the first time.
+pub(crate) async fn step(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+    step: PersonStep,
+) -> Result<Response, Problem> {
+    let caller = auth::caller(&app, &headers, Scope::Operate)?;
+    checked_id(&id, THING_ID_MAX as usize)?;
+    let given = object(&app, &headers, body, &["reason_category"]).await?;
+    let token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(proof::encoding::is_token_byte);
+    let reason = match given.get("reason_category") {
+        None => None,
+        Some(Value::String(text)) if token(text) => Some(text.clone()),
+        Some(_) => return Err(Problem::bad("reason_category must be 1 to 64 letters, digits or _.:/+-")),
+    };
+    blocking(&app, move |app| {
+        let entry = app.parts.guard.alert_step(&id, step, &caller.actor(), reason.as_deref())?;
+        Ok(Json(json!({"alert_id": id, "entry": entry})).into_response())
+    })
+    .await
+}
