@@ -159,6 +159,7 @@ impl Bench {
                 shown: Shown::Nothing,
                 batch_lines: crate::ingest::BATCH_LINES,
                 derived_ids: false,
+                bytes: None,
             };
             let summary = crate::ingest::ingest(&trail.intake, &input, file)?;
             // The clock stops when the last record is found and stands in its register.

@@ -84,6 +84,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "none",
         "Seconds of silence after which `candor serve` raises an alert (ALERT_RAISED, rule source_quiet); it is resolved when the source speaks again.",
     ),
+    (
+        "sources.NAME.quarantine",
+        "true",
+        "What is refused is kept for 30 days, sealed and with secrets cut, to be taken in when its cause is mended (`candor quarantine`).",
+    ),
     ("sources.NAME.out_of_use", "false", "Nothing is expected of the source any more: its silence is no alert."),
 ];
 
@@ -106,7 +111,7 @@ pub struct Config {
 }
 
 /// A source of records.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
     pub recipients: Recipients,
@@ -119,6 +124,25 @@ pub struct Source {
     pub open_messages_max: Option<usize>,
     pub quiet_after_s: Option<u64>,
     pub out_of_use: bool,
+    pub quarantine: bool,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source {
+            recipients: Recipients::default(),
+            environment: None,
+            component: None,
+            log: None,
+            zone: None,
+            hops: Vec::new(),
+            clients: Vec::new(),
+            open_messages_max: None,
+            quiet_after_s: None,
+            out_of_use: false,
+            quarantine: true,
+        }
+    }
 }
 
 impl Source {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +11,7 @@ use ledger::background::{LAST, step_back};
 use reads::guard::OwnRecord;
 use record::minimal::RECORD_BYTES_MAX;
 
+use crate::import::{Import, Reading};
 use crate::intake::{Accepted, Intake, LineAnswer, Prepared, Refused, Sent, Why, Worker, refusal_record};
 use crate::postfix::{LogSummary, PostfixLog};
 use crate::progress::Progress;
@@ -72,6 +73,8 @@ pub struct Input<'a> {
     pub batch_lines: u16,
     /// Whether the records' ids are made of what they say: the same id is then the same record, without a look.
     pub derived_ids: bool,
+    /// Bytes that there are to read and that were read, where that is known: for the progress bar.
+    pub bytes: Option<(u64, &'a AtomicU64)>,
 }
 
 /// Lines with their numbers.
@@ -114,6 +117,19 @@ pub fn ingest_log(intake: &Intake, input: &Input<'_>, log: PostfixLog) -> Result
     })
 }
 
+/// Reads the history of an old system until its end or an interrupt.
+pub fn ingest_items(intake: &Intake, input: &Input<'_>, import: &Import) -> Result<(Summary, Reading)> {
+    let read = Mutex::new(Reading::default());
+    let none = AtomicU64::new(0);
+    let bytes = input.bytes.map_or(&none, |(_, bytes)| bytes);
+    let summary = run(intake, input, |batches| {
+        let (interrupted, came_to) = import.feed(batches, bytes, input.stop)?;
+        *read.lock().map_err(|_| anyhow!("another thread failed"))? = came_to;
+        Ok((interrupted, None))
+    })?;
+    Ok((summary, read.into_inner().map_err(|_| anyhow!("another thread failed"))?))
+}
+
 /// Takes in what `feed` sends until it returns (whether it was interrupted, and its counts); what was sent before is
 /// committed, in the order in which it was sent.
 ///
@@ -145,7 +161,10 @@ where
         let batches = Batches { sender: batches, permits: take, place: 0, lines_max, ended: Arc::clone(&ended) };
         let reading = scope.spawn(move || feed(batches));
         scope.spawn(|| send_in_order(intake, unordered, give_back, sent));
-        let mut progress = Progress::new("ingesting", None);
+        let mut progress = match input.bytes {
+            Some((total, _)) => Progress::new("reading bytes", Some(total)),
+            None => Progress::new("ingesting", None),
+        };
         let mut worker = Worker::default();
         let mut failed = None;
         // After a failure too: what was sent is answered, and what an answer brings with it (links) is recorded.
@@ -161,7 +180,7 @@ where
             if failed.is_some() {
                 ended.store(true, Ordering::Release);
             }
-            progress.set(summary.lines);
+            progress.set(input.bytes.map_or(summary.lines, |(_, read)| read.load(Ordering::Relaxed)));
         }
         drop(progress);
         let read = reading.join().map_err(|_| anyhow!("the reading thread failed"))?;

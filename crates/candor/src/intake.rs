@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use views::views::{Document, Documents, Views};
 
 use crate::config::Config;
+use crate::quarantine::LINES_A_MINUTE;
 use crate::space::Space;
 
 /// A repeat of something older than this is marked as late: 30 days.
@@ -111,6 +112,10 @@ struct Shared {
     defining: Mutex<()>,
     /// Conflicts by source, of the minute since 1970 that stands before them.
     conflicts: Mutex<(u64, HashMap<String, u32>)>,
+    /// Refused lines that were kept, by source, of the minute since 1970 that stands before them.
+    quarantined: Mutex<(u64, HashMap<String, u32>)>,
+    /// Sources of which refused lines are not kept.
+    not_kept: HashSet<String>,
     /// Repeats that are not recorded yet, by source: how many, the first and the newest.
     sightings: Mutex<BTreeMap<String, (u64, UnixMillis, UnixMillis)>>,
 }
@@ -175,6 +180,7 @@ impl Intake {
         views: Option<Arc<Views>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Intake> {
+        let not_kept = config.sources.iter().filter(|(_, source)| !source.quarantine);
         let held = store.lock()?;
         let key = |name| KeyedHash::new(held.named(name).expose());
         let shared = Shared {
@@ -191,6 +197,8 @@ impl Intake {
             defined: Mutex::default(),
             defining: Mutex::default(),
             conflicts: Mutex::default(),
+            quarantined: Mutex::default(),
+            not_kept: not_kept.map(|(name, _)| name.clone()).collect(),
             sightings: Mutex::default(),
             store: Arc::clone(&store),
             detector,
@@ -217,6 +225,10 @@ impl Intake {
 
     /// Whether there is a source of this name.
     pub fn recipients(&self, source: &str) -> Result<RecipientMode> {
+        // Archives are no sources that go on: they need no section.
+        if source.starts_with(reads::shown::IMPORTED) {
+            return Ok(RecipientMode::default());
+        }
         self.shared
             .sources
             .get(source)
@@ -241,6 +253,7 @@ impl Intake {
         let hash = |text: &str| self.shared.hash_key.short(&[text.as_bytes()]);
         let mut answers = Vec::with_capacity(lines.len());
         let mut minimals = Vec::with_capacity(lines.len());
+        let mut kept = Vec::new();
         {
             let context = self.context(source, Authority::Source, &hash);
             for (line, bytes) in lines {
@@ -248,15 +261,58 @@ impl Intake {
                     Ok(minimal) => minimals.push((*line, minimal, None)),
                     Err(refusal) => {
                         let name = |kind: KindId| Arc::clone(&self.shared.kind_names[usize::from(kind.0)]);
-                        let kind = worker.lines.last_kind().map(name);
-                        answers.push((*line, Err(Refused { refusal, kind })));
+                        let refused = Refused { refusal, kind: worker.lines.last_kind().map(name) };
+                        kept.extend(crate::quarantine::record(source, bytes, &refused, &self.shared.detector));
+                        answers.push((*line, Err(refused)));
                     }
                 }
             }
         }
+        // That it can't be kept is no reason to refuse what is good beside it.
+        if !kept.is_empty()
+            && let Err(error) = self.quarantine(source, kept)
+        {
+            eprintln!("candor: refused lines could not be kept: {error:#}");
+        }
         self.define(worker, minimals.iter().map(|(_, minimal, _)| minimal.kind))?;
         let sealed = self.seal_all(worker, source, minimals)?;
         Ok(Prepared { answers, sealed })
+    }
+
+    /// Keeps refused lines: each once, and of a source so many in a minute.
+    fn quarantine(&self, source: &str, mut records: Vec<OwnRecord>) -> Result<()> {
+        if self.shared.not_kept.contains(source) {
+            return Ok(());
+        }
+        let mut new = Vec::new();
+        for record in records.drain(..) {
+            let id = record.fields["event_id"].as_str().unwrap_or_default();
+            if self.shared.reader.find_id(&self.entry_id("candor", id.as_bytes()).0)?.is_none() {
+                new.push(record);
+            }
+        }
+        let room = self.room_in_minute(&self.shared.quarantined, source, new.len() as u32, LINES_A_MINUTE)?;
+        new.truncate(room as usize);
+        if new.is_empty() { Ok(()) } else { self.try_own(new).map(drop) }
+    }
+
+    /// How many of these still fit into a source's minute; they are counted.
+    fn room_in_minute(
+        &self,
+        counted: &Mutex<(u64, HashMap<String, u32>)>,
+        source: &str,
+        wanted: u32,
+        most: u32,
+    ) -> Result<u32> {
+        let minute = self.shared.clock.now().0 / 60_000;
+        let mut held = counted.lock().map_err(|_| anyhow!("another thread failed"))?;
+        if held.0 != minute {
+            *held = (minute, HashMap::new());
+        }
+        let count = held.1.entry(source.to_owned()).or_default();
+        let room = wanted.min(most.saturating_sub(*count));
+        *count += wanted;
+        Ok(room)
     }
 
     /// Begins to make durable what prepared batches need, while they wait for their turn.
@@ -581,14 +637,7 @@ impl Intake {
     /// Whether one more conflict of this source gets a record of its own in this minute. Further ones are counted with
     /// what was refused, so that one bad client can't fill the trail.
     fn conflict_is_detailed(&self, source: &str) -> Result<bool> {
-        let minute = self.shared.clock.now().0 / 60_000;
-        let mut held = self.shared.conflicts.lock().map_err(|_| anyhow!("another thread failed"))?;
-        if held.0 != minute {
-            *held = (minute, HashMap::new());
-        }
-        let count = held.1.entry(source.to_owned()).or_default();
-        *count += 1;
-        Ok(*count <= CONFLICTS_DETAILED_MAX)
+        Ok(self.room_in_minute(&self.shared.conflicts, source, 1, CONFLICTS_DETAILED_MAX)? == 1)
     }
 
     /// Whether the stored facts are those of `minimal`, and its personal body too; `None` if the facts are gone.

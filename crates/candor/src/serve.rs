@@ -149,6 +149,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
     let limits_of_silence = trail.config.sources.iter().filter(|(_, source)| !source.out_of_use);
     let limits_of_silence = limits_of_silence.filter_map(|(name, source)| Some((name.clone(), source.quiet_after_s?)));
     let silence = Silence::new(Arc::clone(&guard), trail.intake.clone(), limits_of_silence.collect());
+    let following = Arc::clone(&guard);
     let app = App::new(Parts {
         guard,
         proofs: Proofs::new(Arc::clone(trail.intake.reader())),
@@ -187,6 +188,10 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         std::thread::Builder::new()
             .name("silence".into())
             .spawn_scoped(scope, || silence.run(stopped))
+            .context("start a thread")?;
+        std::thread::Builder::new()
+            .name("completeness".into())
+            .spawn_scoped(scope, || crate::completeness::run(&following, &trail.intake, stopped))
             .context("start a thread")?;
         std::thread::Builder::new()
             .name("alerts".into())
@@ -304,8 +309,15 @@ fn follow<'scope, 'env>(
         let log = PostfixLog::open(trail, source, &trail.paths.data.join(path), true)
             .with_context(|| format!("serve: source {source}"))?;
         let run = move || {
-            let input =
-                Input { source, workers: 1, stop, shown: Shown::Nothing, batch_lines: BATCH_LINES, derived_ids: true };
+            let input = Input {
+                source,
+                workers: 1,
+                stop,
+                shown: Shown::Nothing,
+                batch_lines: BATCH_LINES,
+                derived_ids: true,
+                bytes: None,
+            };
             // A log that can't be read ends its source, not the server: the state on disk is where it goes on.
             if let Err(error) = crate::ingest::ingest_log(&trail.intake, &input, log) {
                 eprintln!("candor: source {source} stopped: {error:#}: mend the cause and restart");

@@ -77,7 +77,15 @@ fn no_corpus_file_panics() {
             assert_eq!(out.len(), data.len());
         }
     });
+    count += each("mailbox", |data| {
+        let mut mailbox = sources::import::mbox::Mailbox::new(data);
+        while let Ok(Some(piece)) = mailbox.next_piece() {
+            if let sources::import::mbox::Piece::Message(raw) = piece {
+                let _ = sources::import::mail::records(&raw, &Default::default());
+            }
+        }
+    });
     println!("{count} corpus files replayed");
     let targets = support::files(&support::root().join("fuzz/fuzz_targets")).len();
-    assert_eq!(targets, 17, "a fuzz target that is not replayed here");
+    assert_eq!(targets, 18, "a fuzz target that is not replayed here");
 }

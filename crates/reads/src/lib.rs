@@ -23,9 +23,11 @@
 #![forbid(unsafe_code)]
 
 pub mod alerts;
+pub mod completeness;
 pub mod error;
 pub mod guard;
 pub mod proofs;
+pub mod quarantine;
 pub mod registers;
 pub mod shown;
 pub mod sources;

@@ -6,6 +6,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use views::open::{Gone, Opened};
 
+/// Sources of imported records begin with this: it is how they are told apart.
+pub const IMPORTED: &str = "import.";
+
 /// What became of the personal body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,6 +38,9 @@ pub struct Shown {
     pub leaf: String,
     /// State of the personal body.
     pub personal: PersonalState,
+    /// Whether it came from the history of an old system: where that had it from is not known here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
     /// The fields, under their names.
     pub record: Value,
 }
@@ -76,7 +82,9 @@ pub(crate) fn show(
         Err(Gone::Erased) => PersonalState::Erased,
         Err(Gone::Ended) => PersonalState::Ended,
     };
+    let source = record.get("source").and_then(Value::as_str).unwrap_or_default();
     Ok(Shown {
+        imported: source.starts_with(IMPORTED),
         index: stored.index,
         at: entry.at.rfc3339(),
         kind: entry.kind.to_owned(),

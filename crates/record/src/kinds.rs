@@ -146,6 +146,11 @@ const SHIPPED: &[&str] = shipped![
     "EMAIL_FAILED" 2,
     "EMAIL_COMPLAINED" 2,
     "EMAIL_UNSUBSCRIBED" 2,
+    // Who wrote to the business is the person that it is about.
+    "EMAIL_RECEIVED" 2,
+    "IMPORT_MADE",
+    "INPUT_QUARANTINED",
+    "QUARANTINE_REPLAYED",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -10,4 +10,5 @@
 //! - bytes stay bytes: nothing is made into text by guessing.
 #![forbid(unsafe_code)]
 
+pub mod import;
 pub mod postfix;

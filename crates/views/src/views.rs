@@ -19,6 +19,7 @@ use record::things::{SHAPES, Shape, columns};
 use seal::crypto::Key;
 use serde_json::Map;
 
+use crate::cycles::Cycles;
 use crate::error::{Error, io};
 use crate::file::Vault;
 use crate::index::{PARTITION, Query, TextIndex, TextSearcher};
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     registers: Registers,
     pub(crate) states: States,
     pub(crate) watch: Watch,
+    cycles: Cycles,
 }
 
 /// Makes documents.
@@ -191,7 +193,8 @@ impl Views {
         let registers = Registers::open(&folder.join("registers"), vault.clone())?;
         let states = States::open(&folder.join("states.db"), vault.clone())?;
         let watch = Watch::open(&folder.join("watch.state"), vault.clone(), rules)?;
-        let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers, states, watch });
+        let cycles = Cycles::open(&folder.join("cycles.state"), vault.clone())?;
+        let shared = Arc::new(Shared { tail: RwLock::default(), owners, registers, states, watch, cycles });
         let (searcher, cursor) = (index.searcher(), index.cursor());
         let (queue, commands) = channel();
         let room = Arc::new(Room::new());
@@ -319,6 +322,11 @@ impl Views {
             return Err(Error::Behind);
         }
         self.shared.states.list(shape, wanted)
+    }
+
+    /// Life cycles that stand open.
+    pub fn cycles(&self) -> &Cycles {
+        &self.shared.cycles
     }
 
     /// Alerts that are to be recorded: each until its own entry was applied.

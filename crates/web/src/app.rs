@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
-use crate::{alerts, keys, openapi, page, records, registers, search, trail};
+use crate::{alerts, completeness, keys, openapi, page, records, registers, search, trail};
 
 /// Bounds of the server; each is documented in `docs/api.md`.
 #[derive(Debug, Clone, Copy)]
@@ -220,6 +220,8 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/alerts/{id}/resolve",
             post(|state, id, headers, body| alerts::step(state, id, headers, body, PersonStep::Resolve)),
         )
+        .route("/v1/completeness", get(completeness::all))
+        .route("/v1/completeness/{cycle}", get(completeness::one))
         .route("/v1/checkpoint", get(trail::checkpoint))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))

@@ -161,7 +161,7 @@ fn schemas(catalogue: &Catalogue) -> Map<String, Value> {
         "Entry".into(),
         json!({"type": "object", "required": ["index", "at", "kind", "class", "leaf", "personal", "record"], "properties": {
             "index": index(), "at": text(), "kind": text(), "class": text(), "leaf": text(), "access": index(),
-            "personal": {"type": "string", "enum": ["shown", "none", "erased", "ended"]}, "record": {"type": "object"},
+            "personal": {"type": "string", "enum": ["shown", "none", "erased", "ended"]}, "imported": {"type": "boolean"}, "record": {"type": "object"},
         }}),
     );
     all.insert(
@@ -437,6 +437,30 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         why(),
         answers(json!({"200": json_answer("sources", every)}), &bad),
     );
+    let counted = json!({"type": "object", "required": ["cycles", "access", "tree_size"], "properties": {
+        "cycles": {"type": "array", "items": {"type": "object"}}, "access": index(), "tree_size": index(),
+    }});
+    described["paths"]["/v1/completeness"] = get(
+        "getCompleteness",
+        "How much of each life cycle stands open",
+        why(),
+        answers(json!({"200": json_answer("life cycles", counted)}), &bad),
+    );
+    let open = json!({"type": "object", "required": ["cycle", "open", "next", "access", "tree_size"], "properties": {
+        "cycle": {"type": "string"}, "open": {"type": "array", "items": {"type": "object"}},
+        "next": {"type": ["string", "null"]}, "access": index(), "tree_size": index(),
+    }});
+    let mut cycle = one(
+        "getOpenOfCycle",
+        "What stands open of a life cycle, the oldest first",
+        path("cycle", "name of the life cycle", plain_text(64)),
+        json_answer("what stands open", open),
+    );
+    if let Some(parameters) = cycle["get"]["parameters"].as_array_mut() {
+        parameters.push(query("limit", "lines, at most", json!({"type": "integer", "minimum": 1, "maximum": 200})));
+        parameters.push(query("cursor", "the next page, as the page before gave it", plain_text(512)));
+    }
+    described["paths"]["/v1/completeness/{cycle}"] = cycle;
     described["paths"]["/v1/sources/{name}"] = one(
         "getSource",
         "What is known of one source",

@@ -2,8 +2,11 @@
 
 mod add;
 mod api_key;
+mod completeness;
+mod import;
 mod keep;
 pub mod look;
+mod quarantine;
 mod registers;
 pub mod source;
 mod verify;
@@ -84,6 +87,11 @@ enum Command {
     /// Each line is one JSON record. Lines that are refused are named on standard error with the field and the limit;
     /// all others are in the trail. The summary is all that goes to standard output.
     Ingest(write::Ingest),
+    /// Take in the history of an old system: tables, JSON Lines, mailboxes.
+    ///
+    /// Records keep their own times and have the source import.NAME, by which they are told apart. Of mail the envelope and
+    /// hashes are kept, no bodies. Running it again goes on: what is in the trail already is not doubled.
+    Import(import::Import),
     /// Write down by hand what was said outside every system: a chat, a letter, a talk, a call, a note.
     ///
     /// Who writes it down stands as its author, and the time of writing beside the time when it was: what is written
@@ -120,6 +128,10 @@ enum Command {
     ApiKey(api_key::ApiKey),
     /// The sources of records: what is known of each, and adding one.
     Source(source::Source),
+    /// Refused input that was kept for 30 days: list it, take it in again.
+    Quarantine(quarantine::Quarantine),
+    /// What began and did not end in time: mails without an end, tickets without an answer.
+    Completeness(completeness::Completeness),
     /// The rules that are watched: list them, check them, try them over the past.
     Watch(watch::Watch),
     /// What people do with alerts; `candor list alerts --open` lists them.
@@ -144,7 +156,10 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Init(command) => command.run(),
         Command::Ingest(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Add(command) => command.run(),
+        Command::Quarantine(command) => command.run(),
+        Command::Completeness(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Show(command) => command.run(),
         Command::List(command) => command.run(),

@@ -154,6 +154,7 @@ impl Ingest {
             shown: if self.answers { Shown::Answers } else { Shown::Refusals },
             batch_lines: self.batch_lines,
             derived_ids: self.format == Format::Postfix,
+            bytes: None,
         };
         let open = || -> Result<Box<dyn std::io::Read + Send>> {
             if self.file.as_os_str() == "-" {

@@ -1,0 +1,58 @@
+//! Quarantine: refused input that is kept for a while.
+
+use serde_json::{Value, json};
+use views::index::Query;
+use views::words;
+
+use crate::error::Error;
+use crate::guard::{Candidate, Granted, Guard, Purpose};
+
+/// What is listed.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Only of this source.
+    pub source: Option<String>,
+    /// Only what was refused for this reason.
+    pub code: Option<String>,
+    /// Only entries below this index.
+    pub below: Option<u64>,
+    /// Lines, at most.
+    pub limit: usize,
+}
+
+impl Guard {
+    /// Facts of what is kept, newest first: what was sent is not opened. Entries whose period has ended are left out.
+    ///
+    /// # Errors
+    /// As [`Guard::find`].
+    pub fn quarantined(&self, purpose: &Purpose, kept: &Kept) -> Result<Granted<Vec<Value>>, Error> {
+        let mut words = vec![words::filter("kind", "INPUT_QUARANTINED")];
+        words.extend(kept.source.as_ref().map(|source| words::filter("from", source)));
+        let query = Query { words, below: kept.below, limit: usize::MAX, ..Query::default() };
+        let mut candidates = Vec::new();
+        let mut failed = None;
+        // Nothing is shown of a line before it is recorded that it was looked at, and its code is not known before that.
+        self.views.search(&query, |index| {
+            match self.reader.entry(index) {
+                Ok(stored) => candidates.push(Candidate { stored, owner: None }),
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none() && candidates.len() < kept.limit
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let access = self.grant(purpose, &candidates, json!({"quarantine": kept.source, "code": kept.code}), &[])?;
+        let mut lines = Vec::new();
+        for candidate in &candidates {
+            let (mut shown, opened) = self.open(candidate)?;
+            let fits = kept.code.as_ref().is_none_or(|code| shown.record["code"] == code.as_str());
+            if opened.facts.is_ok() && fits {
+                shown.record["entry"] = shown.index.into();
+                shown.record["at"] = shown.at.into();
+                lines.push(shown.record);
+            }
+        }
+        Ok(Granted::new(lines, access))
+    }
+}
