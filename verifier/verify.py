@@ -4,7 +4,7 @@
 Standard library, and Ed25519 from the package `cryptography`. It shares no code with the Rust verifier; CI runs both
 over the same good and altered trails, and they must agree.
 
-    verify.py DIR|FILE [--key VKEY] [--mark FILE]
+    verify.py DIR|FILE [--key VKEY] [--history FILE]
 
 Exit status: 0 it holds, 1 it does not (the first entry or frame is named), 2 it could not be read.
 """
@@ -13,6 +13,7 @@ import argparse
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -333,7 +334,7 @@ def digests_of(form, payload):
     return [sha256(records[a:b]) for a, b in zip(ends, ends[1:])]
 
 
-def check_entries(frame, position, wrong_at):
+def check_entries(frame, position, wrong_at, see=None):
     """Rebuilds each entry and compares; `wrong_at` is told which one is looked at."""
     payload = frame.sections[0][2]
     reader = Reader(payload)
@@ -363,13 +364,15 @@ def check_entries(frame, position, wrong_at):
             subject[0], facts.hex(), subject[1], sealed.hex())
         prev = sha256(b"\x00", entry.encode())
         need(prev == leaves[32 * place:32 * place + 32], "it does not hash to its leaf")
+        if see and flags:
+            see(frame.first + place, who)
     wrong_at(None)
     need(used == [len(body) for body in bodies], "sealed records that no entry names")
     for (row, _, data), body in zip(frame.sections, [None, None] + bodies):
         need(row[3] == (sha256(data) if body is None else sha256(*body)), "a section that is not that of its digest")
 
 
-def check_frame(frame, position, key, wrong_at):
+def check_frame(frame, position, key, wrong_at, see=None):
     if frame.checkpoint:
         size, root, bare = read_checkpoint(frame.checkpoint, key)
         need((size, root) == (position.size, position.root()), "the checkpoint it carries is of another tree")
@@ -377,7 +380,7 @@ def check_frame(frame, position, key, wrong_at):
     else:
         need(position.frame == 0, "it does not carry the checkpoint of the frame before")
     if frame.count:
-        check_entries(frame, position, wrong_at)
+        check_entries(frame, position, wrong_at, see)
     need(frame.sums, "the check sum of a section does not fit")
     need(frame.number == position.frame and frame.before == position.before, "it does not follow the frame before")
     need(frame.first == position.size, "its first index does not follow")
@@ -400,7 +403,46 @@ def read_mark(path):
         raise Wrong("a high-water mark that does not read")
 
 
-def verify_trail(journal, pinned, mark):
+class History:
+    """A history proof: the tags of a person's entries, and where they were found."""
+
+    def __init__(self, data):
+        try:
+            value = json.loads(data)
+            need(value["format"] == "candor/history/v1", "a history proof of another version")
+            self.origin, self.vkey, checkpoint = value["origin"], value["vkey"], value["checkpoint"]
+            subjects = [(unbase64(one["link_key"]), list(map(int, one["entries"]))) for one in value["subjects"]]
+        except (ValueError, KeyError, TypeError):
+            raise Wrong("a history proof that does not read")
+        self.size, self.root = read_checkpoint(checkpoint, Key(self.vkey))[:2]
+        need(subjects != [], "it is of nobody")
+        self.wanted, self.found, self.reached = {}, {}, False
+        for link, entries in subjects:
+            for n, entry in enumerate(entries + [None], 1):
+                tag = hmac.new(link, b"candor/v1/who\n" + n.to_bytes(8, "big"), hashlib.sha256).digest()[:16]
+                self.wanted[tag] = entry
+        self.count = sum(len(entries) for _, entries in subjects)
+
+    def see(self, index, tag):
+        if index < self.size and tag in self.wanted:
+            entry = self.wanted[tag]
+            need(entry is not None, "history: entry %d is about the person and was left out" % index)
+            need(entry == index and tag not in self.found, "history: entry %d is not where the proof has it" % index)
+            self.found[tag] = index
+
+    def frame_ends(self, position):
+        if position.size == self.size:
+            need(position.root() == self.root, "history: the proof's checkpoint is of another trail")
+            self.reached = True
+
+    def finish(self, identity):
+        need(identity == (self.origin, self.vkey), "history: the proof is of another trail")
+        need(self.reached, "history: the trail does not reach the proof's checkpoint of %d entries" % self.size)
+        need(len(self.found) == self.count, "history: an entry that the proof names is not about the person")
+        return "; all %d entries about the person up to %d, none left out" % (self.count, self.size)
+
+
+def verify_trail(journal, pinned, mark, history=None):
     names = sorted(name for name in os.listdir(journal) if not name.endswith(".seg.new"))
     need(names != [] and names == ["%010d.seg" % number for number in range(len(names))], "segment %d is missing or another file is there" % next(
         (i for i, name in enumerate(names) if name != "%010d.seg" % i), len(names)))
@@ -422,7 +464,9 @@ def verify_trail(journal, pinned, mark):
             while at < len(data):
                 where["frame"] = position.frame
                 frame = Frame(data, at)
-                check_frame(frame, position, key, lambda entry: where.update(entry=entry))
+                check_frame(frame, position, key, lambda entry: where.update(entry=entry), history and history.see)
+                if history:
+                    history.frame_ends(position)
                 if mark and frame.number == mark[1]:
                     need(frame.digest == mark[2], "it is not the frame that the high-water mark names")
                     marked = True
@@ -436,12 +480,14 @@ def verify_trail(journal, pinned, mark):
                 raise Wrong("frame %d: %s" % (where["frame"], error))
             raise Wrong("segment %d: %s" % (expected, error))
     need(marked, "frame %d: signed entries up to %d are missing" % (position.frame, mark[0] if mark else 0))
-    return "%d entries in %d frames, trail %s" % (position.size, position.frame, identity[0])
+    said = history.finish(identity) if history else ""
+    return "%d entries in %d frames, trail %s%s" % (position.size, position.frame, identity[0], said)
 
 
 def main():
     parser = argparse.ArgumentParser(description="verify a Candor trail or receipt")
     parser.add_argument("path", metavar="DIR|FILE")
+    parser.add_argument("--history", metavar="FILE", help="a history proof: that nothing about a person was left out")
     parser.add_argument("--key", metavar="VKEY", help="the verifier key that you trust")
     arguments = parser.parse_args()
     try:
@@ -451,7 +497,11 @@ def main():
                 journal = os.path.join(arguments.path, "journal")
                 mark_path = os.path.join(arguments.path, "keys", "highwater")
                 mark = read_mark(mark_path) if os.path.exists(mark_path) else None
-            result = verify_trail(journal, arguments.key, mark)
+            history = None
+            if arguments.history:
+                with open(arguments.history, "rb") as file:
+                    history = History(file.read())
+            result = verify_trail(journal, arguments.key, mark, history)
         else:
             with open(arguments.path, "rb") as file:
                 result = verify_receipt(file.read(), arguments.key)

@@ -37,7 +37,8 @@ pub fn rules(data: &std::path::Path, config: &Config, catalogue: &Catalogue) -> 
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         files.push(read_rules(&text).with_context(|| format!("read {}", path.display()))?);
     }
-    let rules = Rules::new(files).map_err(|why| anyhow!("{why}"))?;
+    let numbered = config.sources.iter().filter(|(_, source)| source.numbered).map(|(name, _)| name.clone());
+    let rules = Rules::new(files).map_err(|why| anyhow!("{why}"))?.with_numbered(numbered);
     rules.fit(catalogue).map_err(|why| anyhow!("{why}"))?;
     Ok(rules)
 }
@@ -96,6 +97,7 @@ fn own_record(alert: &Alert) -> OwnRecord {
     let (kind, state) = match alert.step {
         Step::Raised => ("ALERT_RAISED", "raised"),
         Step::Resolved => ("ALERT_RESOLVED", "resolved"),
+        Step::Gap => return gap_record(alert),
     };
     let (from, to) = alert.window;
     let mut fields = json!({
@@ -113,6 +115,18 @@ fn own_record(alert: &Alert) -> OwnRecord {
         fields["count"] = alert.count.into();
     }
     OwnRecord { kind, fields, subject: None }
+}
+
+/// Numbers that a source skipped.
+fn gap_record(gap: &Alert) -> OwnRecord {
+    let first = gap.value as u64;
+    let fields = json!({
+        "timestamp": UnixMillis(gap.at).rfc3339(), "event_id": gap.id, "correlation_id": gap.group,
+        "from_source": gap.rule, "reason_category": "numbers_missing", "count": gap.count, "expected": first,
+        "seen": first + gap.count, "suspected": false, "severity": gap.severity, "gap_from": UnixMillis(gap.window.0).rfc3339(),
+        "gap_to": UnixMillis(gap.window.1).rfc3339(),
+    });
+    OwnRecord { kind: "INGEST_GAP", fields, subject: None }
 }
 
 /// A count is whole; of a share four digits behind the point are enough.

@@ -85,6 +85,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "Seconds of silence after which `candor serve` raises an alert (ALERT_RAISED, rule source_quiet); it is resolved when the source speaks again.",
     ),
     (
+        "sources.NAME.numbered",
+        "false",
+        "The source gives its records event ids of the form STREAM:NUMBER, each stream counting from 1: numbers that are missing for a minute or two are recorded (INGEST_GAP).",
+    ),
+    (
         "sources.NAME.quarantine",
         "true",
         "What is refused is kept for 30 days, sealed and with secrets cut, to be taken in when its cause is mended (`candor quarantine`).",
@@ -125,6 +130,7 @@ pub struct Source {
     pub quiet_after_s: Option<u64>,
     pub out_of_use: bool,
     pub quarantine: bool,
+    pub numbered: bool,
 }
 
 impl Default for Source {
@@ -141,6 +147,7 @@ impl Default for Source {
             quiet_after_s: None,
             out_of_use: false,
             quarantine: true,
+            numbered: false,
         }
     }
 }

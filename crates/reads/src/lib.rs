@@ -26,6 +26,7 @@ pub mod alerts;
 pub mod completeness;
 pub mod error;
 pub mod guard;
+pub mod history_proof;
 pub mod proofs;
 pub mod quarantine;
 pub mod registers;

@@ -11,6 +11,8 @@ use crate::guard::{Candidate, Granted, Guard, Purpose};
 
 /// The window of counts.
 const DAY_MS: u64 = 86_400_000;
+/// Streams shown of a source that numbers what it sends.
+const STREAMS_SHOWN: usize = 100;
 /// Gaps shown, the newest.
 const GAPS_SHOWN: usize = 10;
 
@@ -108,10 +110,15 @@ impl Guard {
                 value["quiet_s"] = (now.0.saturating_sub(at.0) / 1000).into();
             } else {
                 let record = &shown.record;
-                newest_gaps.push(json!({"entry": shown.index, "from": record["gap_from"], "to": record["gap_to"], "count": record["count"], "reason": record["reason_category"]}));
+                newest_gaps.push(json!({"entry": shown.index, "from": record["gap_from"], "to": record["gap_to"], "count": record["count"], "expected": record["expected"], "seen": record["seen"], "reason": record["reason_category"]}));
             }
         }
         value["newest_gaps"] = newest_gaps.into();
+        let stream = |(stream, last, missing)| json!({"stream": stream, "last": last, "missing": missing});
+        let streams: Vec<Value> = self.views.streams(name)?.into_iter().take(STREAMS_SHOWN).map(stream).collect();
+        if !streams.is_empty() {
+            value["streams"] = streams.into();
+        }
         let quiet = value["quiet_s"].as_u64();
         value["state"] = match (expected.out_of_use, quiet, expected.quiet_after_s) {
             (true, _, _) => "out_of_use",

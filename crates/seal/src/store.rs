@@ -472,6 +472,16 @@ impl KeyStore {
         Ok(Some(Subject { number, sealing: subkey(&secret, "candor/v1/subject\n"), tagger }))
     }
 
+    /// The link key of a live subject, for the person alone: whoever has it can tell their entries.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn link_key(&mut self, number: u64) -> Result<Option<Key>, Error> {
+        // It brings the secret into memory.
+        let living = self.subject(number)?.is_some();
+        Ok(self.secrets.get(&number).filter(|_| living).map(|secret| subkey(&secret, "candor/v1/link\n")))
+    }
+
     /// The subject that an identifier names, and all joined to it; empty if there is none.
     ///
     /// # Errors

@@ -102,7 +102,7 @@ struct KindPlan {
 }
 
 impl KindPlan {
-    fn new(kind: &Kind, rules: &Rules) -> KindPlan {
+    fn new(kind: &Kind, rules: &Arc<Rules>) -> KindPlan {
         let shape = SHAPES.iter().find(|shape| shape.is_listed() && shape.has(&kind.name));
         let thing = |(number, pointer): &(u16, String)| Some((*number, Thing::at(pointer, &kind.name)?));
         KindPlan {
@@ -115,7 +115,7 @@ impl KindPlan {
 }
 
 impl Documents {
-    fn new(vault: Vault, catalogue: &Catalogue, rules: &Rules) -> Documents {
+    fn new(vault: Vault, catalogue: &Catalogue, rules: &Arc<Rules>) -> Documents {
         Documents { vault, kinds: Arc::new(catalogue.all().map(|kind| KindPlan::new(kind, rules)).collect()) }
     }
 
@@ -213,7 +213,7 @@ impl Views {
     }
 
     /// Makes documents for other rules: those that are tried.
-    pub(crate) fn documents_for(&self, catalogue: &Catalogue, rules: &Rules) -> Documents {
+    pub(crate) fn documents_for(&self, catalogue: &Catalogue, rules: &Arc<Rules>) -> Documents {
         Documents::new(self.vault.clone(), catalogue, rules)
     }
 
@@ -343,6 +343,14 @@ impl Views {
     /// Another thread failed.
     pub fn seen(&self) -> Result<u64, Error> {
         self.shared.watch.cursor()
+    }
+
+    /// Streams of a source that numbers what it sends: name, the last number, how many are missing.
+    ///
+    /// # Errors
+    /// Another thread failed.
+    pub fn streams(&self, source: &str) -> Result<Vec<(String, u64, u64)>, Error> {
+        self.shared.watch.streams(source)
     }
 
     /// The rules that are watched.

@@ -1,6 +1,6 @@
 //! Commands that read: search, show, history, receipt.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -214,6 +214,10 @@ pub struct History {
     data: Data,
     #[command(flatten)]
     of: Subject,
+    /// Write the proof that nothing was left out to this file, for the person alone: it has their link key, by which
+    /// their entries can be told. verifier/verify.py checks it against a copy of the journal.
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
     #[command(flatten)]
     why: Why,
     #[command(flatten)]
@@ -273,11 +277,32 @@ impl Subject {
 impl History {
     pub fn run(self) -> Result<ExitCode> {
         let of = self.of.of()?;
+        if let Some(path) = &self.proof {
+            let Of::Person(kind, given) = &of else {
+                bail!("history: a proof is of a person: give --customer, --address or --phone")
+            };
+            if path.exists() {
+                bail!("history: {} exists already: name another file", path.display());
+            }
+            let why = purpose(&self.why, "history-proof");
+            let proof = guarded(&self.data.data, |guard, _| Ok(guard.history_proof(&why, *kind, given)?.into_inner()))?;
+            write_private(path, &format!("{proof}\n")).with_context(|| format!("write {}", path.display()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let lines =
             guarded(&self.data.data, |guard, _| Ok(guard.history(&purpose(&self.why, "history"), &of)?.into_inner()))?;
         print_all(&lines, self.output)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Writes a new file that nobody else may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// `candor receipt`

@@ -127,6 +127,7 @@ fn print_tried(alert: &Raised, output: Output) {
     let state = match alert.step {
         Step::Raised => "raised",
         Step::Resolved => "resolved",
+        Step::Gap => "gap",
     };
     if output.json {
         let line = json!({

@@ -61,9 +61,19 @@ pub fn ingest(data: &str, lines: &[u8], more: &[&str]) -> (i32, String, String) 
 
 /// The second verifier; gives its status and what it says.
 pub fn python(path: &Path) -> (i32, String) {
+    python_with(path, &[])
+}
+
+/// The same with more arguments.
+pub fn python_with(path: &Path, more: &[&str]) -> (i32, String) {
     let python =
         std::env::vars().find(|(name, _)| name == "CANDOR_PYTHON").map_or("python3".to_owned(), |(_, value)| value);
-    let output = Command::new(python).arg(root().join("verifier/verify.py")).arg(path).output().expect("python3 runs");
+    let output = Command::new(python)
+        .arg(root().join("verifier/verify.py"))
+        .arg(path)
+        .args(more)
+        .output()
+        .expect("python3 runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code().is_some_and(|code| code <= 2) && !text.contains("Traceback"), "{text}");
     (output.status.code().unwrap_or(-1), text)

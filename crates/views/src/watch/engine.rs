@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use proof::hash::sha256_parts;
 
+use super::numbers::Numbers;
 use super::rule::{Bound, GROUPS_MAX, Rule, Rules, What};
 use super::taps::{Role, Sighted, Signal, Step};
 
@@ -44,13 +45,13 @@ pub struct Alert {
     pub id: String,
     /// Raised or resolved.
     pub step: Step,
-    /// The rule's name.
+    /// The rule's name; of a gap, the source.
     pub rule: String,
     /// The rule's severity.
     pub severity: String,
-    /// What it is about within the rule; empty where the rule has no groups.
+    /// What it is about within the rule; empty where the rule has no groups. Of a gap, the stream.
     pub group: String,
-    /// What was measured.
+    /// What was measured; of a gap, the first number that is missing.
     pub value: f64,
     /// Against what.
     pub threshold: f64,
@@ -108,6 +109,9 @@ pub struct Engine {
     pub(super) clock_ms: u64,
     pub(super) next: u64,
     pub(super) pending: BTreeMap<(String, Step), Alert>,
+    pub(super) numbers: Numbers,
+    /// Nobody looked at entries below this one.
+    pub(super) began: u64,
     /// Before this time nothing is to be judged.
     pub(super) wake_ms: u64,
 }
@@ -123,7 +127,16 @@ impl Engine {
     /// An engine that has seen nothing and begins with entry `next`.
     pub fn new(rules: Arc<Rules>, next: u64) -> Engine {
         let states = vec![State::default(); rules.all().len()];
-        Engine { rules, states, clock_ms: 0, next, pending: BTreeMap::new(), wake_ms: 0 }
+        Engine {
+            rules,
+            states,
+            clock_ms: 0,
+            next,
+            pending: BTreeMap::new(),
+            numbers: Numbers::default(),
+            began: next,
+            wake_ms: 0,
+        }
     }
 
     /// Entries below this were seen.
@@ -165,7 +178,8 @@ impl Engine {
     fn take(&mut self, entry: u64, at_ms: u64, own_ms: u64, sighted: Option<&Sighted>) {
         self.clock_ms = self.clock_ms.max(at_ms);
         if self.clock_ms >= self.wake_ms {
-            self.wake_ms = u64::MAX;
+            self.wake_ms = (self.clock_ms / OVERDUE_STEP_MS + 1) * OVERDUE_STEP_MS;
+            self.tell_gaps(entry);
             let rules = Arc::clone(&self.rules);
             for (place, rule) in rules.all().iter().enumerate() {
                 self.judge(place, rule, entry);
@@ -177,9 +191,41 @@ impl Engine {
         for signal in &sighted.signals {
             self.signal(entry, own_ms.min(self.clock_ms), signal);
         }
+        if let Some((source, stream, number)) = &sighted.number {
+            self.numbers.see(source, stream, *number, self.clock_ms, self.began > 0);
+        }
         if let Some((id, step)) = &sighted.alert {
             self.confirmed(id, *step);
         }
+    }
+
+    /// Gaps in the numbers of sources that have stood for long enough.
+    fn tell_gaps(&mut self, entry: u64) {
+        // By whole minutes, so that it makes no difference where a stop fell.
+        for gap in self.numbers.due(self.clock_ms / OVERDUE_STEP_MS * OVERDUE_STEP_MS) {
+            let parts = [b"candor/v1/gap\n", gap.source.as_bytes(), b"\n", gap.stream.as_bytes(), b"\n"];
+            let digest = sha256_parts(&[&parts.concat(), &gap.from.to_be_bytes(), &gap.to.to_be_bytes()]);
+            let alert = Alert {
+                id: format!("gap-{}", &digest.hex()[..32]),
+                step: Step::Gap,
+                rule: gap.source,
+                severity: "warning".to_owned(),
+                group: gap.stream,
+                value: gap.from as f64,
+                threshold: 0.0,
+                count: gap.to - gap.from + 1,
+                window: (gap.noticed_ms, self.clock_ms),
+                at: self.clock_ms,
+                entry,
+            };
+            self.pending.insert((alert.id.clone(), Step::Gap), alert);
+        }
+    }
+
+    /// Streams of a source: name, the last number, how many are missing.
+    pub fn streams(&self, source: &str) -> impl Iterator<Item = (&str, u64, u64)> {
+        let of_source = self.numbers.streams.iter().filter(move |((held, _), _)| held == source);
+        of_source.map(|((_, name), stream)| (name.as_str(), stream.next.saturating_sub(1), stream.count()))
     }
 
     /// The trail has it: it is told.
@@ -511,7 +557,7 @@ fn measure(what: &What, group: &Group, part: u64) -> Option<(bool, Measured)> {
         What::Change { bound, at_least } => {
             let first = group.first_ms / HOUR_MS;
             let count = u64::from(group.counts.get(&part).map_or(0, |counts| counts.0));
-            let before: Vec<u64> = (1..=WEEKS)
+            let mut before: Vec<u64> = (1..=WEEKS)
                 .filter_map(|week| part.checked_sub(week * WEEK_HOURS))
                 .filter(|hour| *hour > first)
                 .map(|hour| u64::from(group.counts.get(&hour).map_or(0, |counts| counts.0)))
@@ -519,10 +565,12 @@ fn measure(what: &What, group: &Group, part: u64) -> Option<(bool, Measured)> {
             if (before.len() as u64) < WEEKS_MIN {
                 return None;
             }
-            let mean = before.iter().sum::<u64>() as f64 / before.len() as f64;
+            // The middle one: a spike of one week must not make the weeks after it look quiet.
+            before.sort_unstable();
+            let usual = before[before.len() / 2] as f64;
             // An hour in which there was next to nothing says nothing of one in which there is something.
-            let enough = if matches!(bound, Bound::Above(_)) { count as f64 } else { mean };
-            let times = count as f64 / mean.max(1.0);
+            let enough = if matches!(bound, Bound::Above(_)) { count as f64 } else { usual };
+            let times = count as f64 / usual.max(1.0);
             let window = (part * step, end * step);
             Some((enough >= *at_least as f64 && bound.holds(times), Measured { value: times, count, window }))
         }

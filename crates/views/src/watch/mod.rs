@@ -4,6 +4,7 @@
 //! writes no alert itself: who has the trail open records what is [pending](Watch::pending).
 
 mod engine;
+mod numbers;
 mod rule;
 mod snapshot;
 mod taps;
@@ -84,6 +85,11 @@ impl Watch {
             engine.apply(entry, at_ms, own_ms, sighted);
         }
         Ok(())
+    }
+
+    pub(crate) fn streams(&self, source: &str) -> Result<Vec<(String, u64, u64)>, Error> {
+        let engine = self.engine.lock().map_err(|_| Error::Stopped)?;
+        Ok(engine.streams(source).map(|(name, last, missing)| (name.to_owned(), last, missing)).collect())
     }
 
     pub(crate) fn pending(&self) -> Result<Vec<Alert>, Error> {

@@ -202,6 +202,7 @@ pub struct Rule {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rules {
     rules: Vec<Rule>,
+    numbered: BTreeSet<String>,
 }
 
 impl Rules {
@@ -225,7 +226,7 @@ impl Rules {
         if rules.len() > RULES_MAX {
             return Err(format!("there are {} rules, at most {RULES_MAX} are allowed", rules.len()));
         }
-        Ok(Rules { rules })
+        Ok(Rules { rules, numbered: BTreeSet::new() })
     }
 
     /// Whether every kind, field and value that a rule names is there: what is not there would never be met, and nobody
@@ -255,6 +256,22 @@ impl Rules {
         Ok(())
     }
 
+    /// The same rules with the sources that number what they send.
+    pub fn with_numbered(mut self, sources: impl IntoIterator<Item = String>) -> Rules {
+        self.numbered.extend(sources);
+        self
+    }
+
+    /// Whether a source numbers what it sends.
+    pub(super) fn is_numbered(&self, source: &str) -> bool {
+        self.numbered.contains(source)
+    }
+
+    /// Whether any does.
+    pub(super) fn any_numbered(&self) -> bool {
+        !self.numbered.is_empty()
+    }
+
     /// The rules.
     pub fn all(&self) -> &[Rule] {
         &self.rules
@@ -270,7 +287,7 @@ impl Rules {
     /// The rule of this name alone.
     pub fn only(&self, name: &str) -> Option<Rules> {
         let rule = self.rules.iter().find(|rule| rule.text.name == name)?;
-        Some(Rules { rules: vec![rule.clone()] })
+        Some(Rules { rules: vec![rule.clone()], numbered: BTreeSet::new() })
     }
 
     /// One digest of all of them.

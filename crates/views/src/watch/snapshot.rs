@@ -9,11 +9,12 @@ use std::sync::Arc;
 use proof::encoding::big_endian;
 
 use super::engine::{Alert, Engine, Group, Open, State};
+use super::numbers::{Missing, Stream};
 use super::rule::Rules;
 use super::taps::Step;
 
 const MAGIC: &[u8; 8] = b"CNDRWTCH";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// The bytes of an engine.
 pub(super) fn write(engine: &Engine) -> Vec<u8> {
@@ -35,6 +36,20 @@ pub(super) fn write(engine: &Engine) -> Vec<u8> {
     put(&mut out, engine.pending.len() as u64);
     for alert in engine.pending.values() {
         write_alert(&mut out, alert);
+    }
+    put(&mut out, engine.began);
+    put(&mut out, engine.numbers.streams.len() as u64);
+    for ((source, name), stream) in &engine.numbers.streams {
+        text(&mut out, source);
+        text(&mut out, name);
+        put(&mut out, stream.next);
+        put(&mut out, stream.missing.len() as u64);
+        for (from, missing) in &stream.missing {
+            put(&mut out, *from);
+            put(&mut out, missing.to);
+            put(&mut out, missing.noticed_ms);
+            out.push(u8::from(missing.told));
+        }
     }
     out
 }
@@ -66,6 +81,7 @@ fn write_alert(out: &mut Vec<u8>, alert: &Alert) {
     out.push(match alert.step {
         Step::Raised => 1,
         Step::Resolved => 2,
+        Step::Gap => 3,
     });
     for one in [&alert.id, &alert.rule, &alert.severity, &alert.group] {
         text(out, one);
@@ -100,6 +116,17 @@ pub(super) fn read(bytes: &[u8], rules: Arc<Rules>) -> Option<Engine> {
     for _ in 0..input.number()? {
         let alert = input.alert()?;
         engine.pending.insert((alert.id.clone(), alert.step), alert);
+    }
+    engine.began = input.number()?;
+    for _ in 0..input.number()? {
+        let (source, name, next) = (input.text()?, input.text()?, input.number()?);
+        let mut stream = Stream { next, ..Stream::default() };
+        for _ in 0..input.number()? {
+            let (from, to, noticed_ms) = (input.number()?, input.number()?, input.number()?);
+            let told = input.take(1)? == [1];
+            stream.missing.insert(from, Missing { to, noticed_ms, told });
+        }
+        engine.numbers.streams.insert((source, name), stream);
     }
     if !input.rest.is_empty() {
         return None;
@@ -179,6 +206,7 @@ impl<'b> Input<'b> {
         let step = match self.take(1)? {
             [1] => Step::Raised,
             [2] => Step::Resolved,
+            [3] => Step::Gap,
             _ => return None,
         };
         let (id, rule, severity, group) = (self.text()?, self.text()?, self.text()?, self.text()?);

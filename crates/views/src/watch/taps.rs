@@ -1,11 +1,14 @@
 //! Taps: what rules see in one record, taken from its facts while they are at hand.
 
+use std::sync::Arc;
+
 use proof::commitment::Field;
-use record::minimal::string;
+use record::minimal::{number, string};
 use record::schema::Kind;
 use record::things::Columns;
 use serde_json::Value;
 
+use super::numbers::parse;
 use super::rule::{MatchText, Rules, What, number_of};
 use crate::row::Change;
 
@@ -16,6 +19,8 @@ pub enum Step {
     Raised,
     /// It ended.
     Resolved,
+    /// It is no alert but a gap in the numbers of a source.
+    Gap,
 }
 
 /// What an event is to a rule.
@@ -56,6 +61,8 @@ pub struct Sighted {
     pub signals: Vec<Signal>,
     /// The alert that it is a step of.
     pub alert: Option<(String, Step)>,
+    /// Source, stream and number, where the source numbers.
+    pub number: Option<(String, String, u64)>,
 }
 
 /// What every rule takes from records of one kind.
@@ -67,6 +74,8 @@ pub(crate) struct Taps {
     overdue: Vec<u16>,
     told: bool,
     extended: bool,
+    /// The sources that number what they send.
+    numbered: Option<Arc<Rules>>,
 }
 
 struct Tap {
@@ -86,17 +95,17 @@ enum Sort {
 }
 
 impl Taps {
-    pub(crate) fn new(kind: &Kind, rules: &Rules, register: Option<u8>) -> Taps {
-        let number = |name: &str| number_of(kind, name);
+    pub(crate) fn new(kind: &Kind, rules: &Arc<Rules>, register: Option<u8>) -> Taps {
+        let field = |name: &str| number_of(kind, name);
         let (mut taps, mut overdue) = (Vec::new(), Vec::new());
         for (place, rule) in rules.all().iter().enumerate() {
             let text = &rule.text;
             let all = [(&text.of, Sort::Of), (&text.among, Sort::Among), (&text.then, Sort::Then)];
             for (sort, one) in all.into_iter().flat_map(|(list, sort)| list.iter().map(move |one| (sort, one))) {
                 if one.kinds.contains(&kind.name)
-                    && let Some((with, over)) = conditions(one, &number)
+                    && let Some((with, over)) = conditions(one, &field)
                 {
-                    let (by, value) = (text.by.as_deref().and_then(number), text.value.as_deref().and_then(number));
+                    let (by, value) = (text.by.as_deref().and_then(field), text.value.as_deref().and_then(field));
                     taps.push(Tap { rule: place as u16, sort, with, over, by, value });
                 }
             }
@@ -107,15 +116,23 @@ impl Taps {
         let alert = match kind.name.as_str() {
             "ALERT_RAISED" => Some(Step::Raised),
             "ALERT_RESOLVED" => Some(Step::Resolved),
+            "INGEST_GAP" => Some(Step::Gap),
             _ => None,
         };
         let (told, extended) = (kind.name == "BREACH_REGULATOR_NOTIFIED", kind.name == "REQUEST_EXTENDED");
-        Taps { taps, alert: alert.and_then(|step| Some((number("alert_id")?, step))), overdue, told, extended }
+        Taps {
+            taps,
+            alert: alert.and_then(|step| Some((field(if step == Step::Gap { "event_id" } else { "alert_id" })?, step))),
+            overdue,
+            told,
+            extended,
+            numbered: rules.any_numbered().then(|| Arc::clone(rules)),
+        }
     }
 
     /// Whether rules look at such records.
     pub(crate) fn look(&self) -> bool {
-        !self.taps.is_empty() || self.alert.is_some() || !self.overdue.is_empty()
+        !self.taps.is_empty() || self.alert.is_some() || !self.overdue.is_empty() || self.numbered.is_some()
     }
 
     /// What rules see in a record with these facts.
@@ -155,7 +172,16 @@ impl Taps {
         if let Some((field, step)) = self.alert {
             sighted.alert = fact(field).map(|id| (string(id).into_owned(), step));
         }
-        (!sighted.signals.is_empty() || sighted.alert.is_some()).then(|| Box::new(sighted))
+        if let Some(rules) = &self.numbered
+            && let (Some(source), Some(id)) = (fact(number::SOURCE), fact(number::EVENT_ID))
+            && rules.is_numbered(&string(source))
+        {
+            let id = string(id);
+            let parsed = parse(&id).map(|(stream, number)| (string(source).into_owned(), stream.to_owned(), number));
+            sighted.number = parsed;
+        }
+        let some = !sighted.signals.is_empty() || sighted.alert.is_some() || sighted.number.is_some();
+        some.then(|| Box::new(sighted))
     }
 
     fn state(&self, change: &Change) -> Role {

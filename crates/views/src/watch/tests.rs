@@ -35,7 +35,7 @@ impl Stream {
 
     fn see(&mut self, at: u64, group: &str, role: Role) {
         let signals = vec![Signal { rule: 0, role, group: group.to_owned() }];
-        self.entry(at, Some(Sighted { signals, alert: None }));
+        self.entry(at, Some(Sighted { signals, alert: None, number: None }));
     }
 
     fn of(&mut self, at: u64) {
@@ -56,7 +56,7 @@ impl Stream {
         self.entry += 1;
         let pending: Vec<Alert> = self.engine.pending().cloned().collect();
         for alert in pending {
-            let confirmed = Sighted { signals: Vec::new(), alert: Some((alert.id.clone(), alert.step)) };
+            let confirmed = Sighted { signals: Vec::new(), alert: Some((alert.id.clone(), alert.step)), number: None };
             self.engine.apply(self.entry, at, at, Some(&confirmed));
             self.entry += 1;
             self.told.push(alert);
@@ -254,7 +254,10 @@ fn a_person_ends_what_only_a_person_may_end() {
     assert_eq!(stream.told(), []);
     stream.of(START + 100 * HOUR);
     assert_eq!(stream.told(), [], "it stands open");
-    stream.entry(START + 101 * HOUR, Some(Sighted { signals: Vec::new(), alert: Some((id, Step::Resolved)) }));
+    stream.entry(
+        START + 101 * HOUR,
+        Some(Sighted { signals: Vec::new(), alert: Some((id, Step::Resolved)), number: None }),
+    );
     stream.of(START + 102 * HOUR);
     assert_eq!(stream.told(), [raised("")]);
 }
@@ -262,7 +265,11 @@ fn a_person_ends_what_only_a_person_may_end() {
 #[test]
 fn what_comes_a_day_late_is_history_and_what_is_ahead_is_now() {
     let mut stream = Stream::new(one("type = \"rate\"\nwindow_s = 3600\nabove = 0"));
-    let signal = Sighted { signals: vec![Signal { rule: 0, role: Role::Of(1.0), group: String::new() }], alert: None };
+    let signal = Sighted {
+        signals: vec![Signal { rule: 0, role: Role::Of(1.0), group: String::new() }],
+        alert: None,
+        number: None,
+    };
     stream.engine.apply(0, START, START - 25 * HOUR, Some(&signal));
     assert_eq!(stream.engine.pending().count(), 0);
     stream.engine.apply(1, START, START + 1000 * HOUR, Some(&signal));
@@ -305,7 +312,7 @@ fn run(stop_after: Option<u64>) -> Vec<Alert> {
             (5, 0) => Role::Then,
             _ => Role::Of((noise(&mut seed) % 10) as f64),
         };
-        stream.entry(at, Some(Sighted { signals: vec![Signal { rule, role, group }], alert: None }));
+        stream.entry(at, Some(Sighted { signals: vec![Signal { rule, role, group }], alert: None, number: None }));
     }
     stream.told
 }
@@ -334,7 +341,11 @@ fn a_stop_anywhere_changes_no_alert() {
 #[test]
 fn entries_that_come_again_change_nothing() {
     let mut stream = Stream::new(one("type = \"rate\"\nwindow_s = 3600\nabove = 4"));
-    let signal = Sighted { signals: vec![Signal { rule: 0, role: Role::Of(1.0), group: String::new() }], alert: None };
+    let signal = Sighted {
+        signals: vec![Signal { rule: 0, role: Role::Of(1.0), group: String::new() }],
+        alert: None,
+        number: None,
+    };
     for _ in 0..3 {
         for entry in 0..4 {
             stream.engine.apply(entry, START, START, Some(&signal));
@@ -368,7 +379,7 @@ fn what_is_no_state_of_this_version_is_not_read() {
         assert!(snapshot::read(&bytes[..end], Arc::clone(&rules)).is_none(), "cut at {end}");
     }
     let mut newer = bytes.clone();
-    newer[9] = 2;
+    newer[9] = 3;
     assert!(snapshot::read(&newer, Arc::clone(&rules)).is_none());
     let longer = [bytes, vec![0]].concat();
     assert!(snapshot::read(&longer, rules).is_none());
@@ -376,13 +387,20 @@ fn what_is_no_state_of_this_version_is_not_read() {
 
 #[test]
 fn the_golden_state_reads_and_writes_as_it_is() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/watch/state-v1.bin");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/watch/state-v2.bin");
     let mut stream = Stream::new(one("type = \"rate\"\nby = \"template_id\"\nwindow_s = 3600\nabove = 1"));
     for group in ["a", "b", "a"] {
         stream.see(START, group, Role::Of(1.0));
     }
-    let signal = Sighted { signals: vec![Signal { rule: 0, role: Role::Of(1.0), group: "b".to_owned() }], alert: None };
+    let signal = Sighted {
+        signals: vec![Signal { rule: 0, role: Role::Of(1.0), group: "b".to_owned() }],
+        alert: None,
+        number: None,
+    };
     stream.engine.apply(stream.entry, START, START, Some(&signal));
+    for number in [1, 4] {
+        stream.engine.numbers.see("shop", "till", number, START, false);
+    }
     let bytes = snapshot::write(&stream.engine);
     assert_eq!(std::fs::read(&path).expect("golden"), bytes, "{}", path.display());
     let read = snapshot::read(&bytes, one("type = \"rate\"\nby = \"template_id\"\nwindow_s = 3600\nabove = 1"))
@@ -429,4 +447,19 @@ fn a_rule_that_can_not_be_met_is_refused_with_its_name() {
         "rule r: alerts are not watched for alerts"
     );
     assert!(check(&format!("{rate}colour = 1")).contains("unknown field `colour`"));
+}
+
+#[test]
+fn a_gap_in_the_numbers_of_a_source_is_told_once() {
+    let mut stream = Stream::new(one("type = \"rate\"\nwindow_s = 60\nabove = 1"));
+    for number in [1, 2, 6] {
+        let number = Some(("shop".to_owned(), "till".to_owned(), number));
+        stream.entry(START, Some(Sighted { number, ..Sighted::default() }));
+    }
+    assert_eq!(stream.told(), []);
+    stream.pass(START + 3 * MINUTE);
+    assert_eq!(stream.told(), [(Step::Gap, "till".to_owned())]);
+    stream.pass(START + 9 * MINUTE);
+    assert_eq!(stream.told(), []);
+    assert_eq!(stream.engine.streams("shop").collect::<Vec<_>>(), [("till", 6, 3)]);
 }
