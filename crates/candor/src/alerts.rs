@@ -4,9 +4,9 @@
 //! recorded later, and told twice it is the same record.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use proof::time::UnixMillis;
 use reads::guard::OwnRecord;
 use record::kinds::Catalogue;
@@ -22,6 +22,8 @@ use crate::trail::Trail;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long the views may be behind what was recorded.
+const SEEN_WAIT: Duration = Duration::from_secs(5);
 /// Rounds at a close: recording an alert lets time pass, which may end another one.
 const ROUNDS_MAX: usize = 8;
 /// Changes of the configuration that are looked through for the newest one of the rules.
@@ -85,9 +87,13 @@ fn record(trail: &Trail) -> Result<usize> {
     record_rules(trail, views)?;
     let records: Vec<OwnRecord> = pending.iter().map(own_record).collect();
     trail.intake.own(records).map_err(|why| anyhow!("{why}"))?;
-    // What was recorded stays pending until the views have it.
+    // What was recorded stays pending until the views have it. Views that have stopped never do: the next start follows.
     let size = trail.intake.reader().size();
-    while trail.views()?.seen()? < size {
+    let start = Instant::now();
+    while views.seen()? < size {
+        if start.elapsed() > SEEN_WAIT {
+            bail!("the views do not follow");
+        }
         std::thread::park_timeout(Duration::from_millis(1));
     }
     Ok(pending.len())

@@ -226,7 +226,7 @@ impl Intake {
     /// Whether there is a source of this name.
     pub fn recipients(&self, source: &str) -> Result<RecipientMode> {
         // Archives are no sources that go on: they need no section.
-        if source.starts_with(reads::shown::IMPORTED) {
+        if source.starts_with(record::minimal::IMPORTED) {
             return Ok(RecipientMode::default());
         }
         self.shared

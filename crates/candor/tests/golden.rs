@@ -31,7 +31,10 @@ fn version_1_verifies_opens_and_reads_as_it_did() {
             .expect("JSON");
     let shown: serde_json::Value =
         serde_json::from_str(&good(&["show", "--data", data, "23", "--json"])).expect("JSON");
-    assert_eq!(shown, expected);
+    // What is said of an entry may grow; what was said of it stays.
+    for (name, value) in expected.as_object().expect("an entry") {
+        assert_eq!(&shown[name], value, "{name}");
+    }
     assert_eq!(good(&["search", "--data", data, "refund"]).lines().count(), 1);
     assert_eq!(good(&["history", "--data", data, "--customer", "c-77"]), "", "the erased customer");
     good(&["verify", data]);

@@ -96,7 +96,8 @@ fn a_table_is_imported_once_in_its_own_time() {
         &data,
     ]));
     assert_eq!(hits.len(), 5);
-    assert!(hits.iter().all(|hit| hit["imported"] == true), "{hits:?}");
+    assert!(hits.iter().all(|hit| hit["imported"] == true && hit["clock"]["of"] == "unknown"), "{hits:?}");
+    assert_eq!(thing["imported"], true);
     assert!(
         hits.iter().all(|hit| hit["record"]["timestamp"].as_str().is_some_and(|time| time.starts_with("2024-03-01")))
     );

@@ -63,7 +63,7 @@ fn a_rule_raises_one_alert_that_people_take_in_hand() {
     good(&["alert", "resolve", id, "--reason", "known_test", "--data", text]);
     assert_eq!(open(), Vec::<Value>::new());
     let whole: Value = serde_json::from_str(&good(&["show", "alert", id, "--data", text])).expect("JSON");
-    assert_eq!(whole["status"], "resolved");
+    assert_eq!((&whole["status"], &whole["severity"]), (&json!("resolved"), &json!("error")));
     let steps: Vec<&str> =
         whole["events"].as_array().into_iter().flatten().filter_map(|event| event["state"].as_str()).collect();
     assert_eq!(steps, ["raised", "acknowledged", "resolved"]);

@@ -1,13 +1,12 @@
 //! What is shown of an entry.
 
 use proof::commitment::Field;
+use proof::time::UnixMillis;
 use record::kinds::Catalogue;
+use record::minimal::IMPORTED;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use views::open::{Gone, Opened};
-
-/// Sources of imported records begin with this: it is how they are told apart.
-pub const IMPORTED: &str = "import.";
 
 /// What became of the personal body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,8 +40,21 @@ pub struct Shown {
     /// Whether it came from the history of an old system: where that had it from is not known here.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub imported: bool,
+    /// Whose clock its own time is from, and how that stood to ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockShown>,
     /// The fields, under their names.
     pub record: Value,
+}
+
+/// The clock of a record's own time.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClockShown {
+    /// `candor`, or the source whose clock it was; an import's is not known.
+    pub of: String,
+    /// How much later than its own time it was accepted, in milliseconds: on the way, waiting, or a clock that is off.
+    /// Below 0 the source's clock was ahead of ours.
+    pub lag_ms: i64,
 }
 
 /// Puts opened fields back under their names.
@@ -85,6 +97,7 @@ pub(crate) fn show(
     let source = record.get("source").and_then(Value::as_str).unwrap_or_default();
     Ok(Shown {
         imported: source.starts_with(IMPORTED),
+        clock: clock(&record, source, entry.at),
         index: stored.index,
         at: entry.at.rfc3339(),
         kind: entry.kind.to_owned(),
@@ -93,4 +106,15 @@ pub(crate) fn show(
         personal,
         record: Value::Object(record),
     })
+}
+
+fn clock(record: &Map<String, Value>, source: &str, at: UnixMillis) -> Option<ClockShown> {
+    let text = |name: &str| record.get(name).and_then(Value::as_str);
+    let own = UnixMillis::parse(text("timestamp")?.as_bytes()).ok()?;
+    let of = match text("authority") {
+        Some("source") if source.starts_with(IMPORTED) => "unknown",
+        Some("source") => source,
+        _ => "candor",
+    };
+    Some(ClockShown { of: of.to_owned(), lag_ms: at.0 as i64 - own.0 as i64 })
 }

@@ -14,6 +14,8 @@ use crate::walk::{Place, Walk};
 
 /// Bytes in a record, at most.
 pub const RECORD_BYTES_MAX: usize = 64 << 10;
+/// Sources of imported records begin with this: it is how they are told apart.
+pub const IMPORTED: &str = "import.";
 /// A timestamp further ahead of the clock than this is accepted and flagged.
 pub const AHEAD_MS_MAX: u64 = 86_400_000;
 

@@ -161,7 +161,7 @@ fn schemas(catalogue: &Catalogue) -> Map<String, Value> {
         "Entry".into(),
         json!({"type": "object", "required": ["index", "at", "kind", "class", "leaf", "personal", "record"], "properties": {
             "index": index(), "at": text(), "kind": text(), "class": text(), "leaf": text(), "access": index(),
-            "personal": {"type": "string", "enum": ["shown", "none", "erased", "ended"]}, "imported": {"type": "boolean"}, "record": {"type": "object"},
+            "personal": {"type": "string", "enum": ["shown", "none", "erased", "ended"]}, "imported": {"type": "boolean"}, "clock": {"type": "object"}, "record": {"type": "object"},
         }}),
     );
     all.insert(

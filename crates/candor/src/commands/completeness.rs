@@ -91,10 +91,18 @@ impl Completeness {
 fn print(line: &Value) {
     let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
     let age = |name: &str| line[name].as_u64().map_or("-".to_owned(), age);
+    let number = |name: &str| line[name].as_u64().unwrap_or(0);
     if line["entry"].is_null() {
-        println!("{:>8}  {:<22} oldest {:<8} {}", line["open"], text("cycle"), age("oldest_s"), text("title"));
+        println!("{:>8}  {:<22} known for {:<10} {}", number("open"), text("cycle"), age("oldest_s"), text("title"));
     } else {
-        println!("{:>8}  {:<8} {:<24} {:<36} {}", line["entry"], age("age_s"), text("kind"), text("id"), text("since"));
+        println!(
+            "{:>8}  {:<10} {:<24} {:<36} {}",
+            number("entry"),
+            age("age_s"),
+            text("kind"),
+            text("id"),
+            text("since")
+        );
     }
 }
 

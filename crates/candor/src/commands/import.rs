@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use reads::shown::IMPORTED;
+use record::minimal::IMPORTED;
 use serde_json::json;
 use sources::import::mail::Archive;
 use sources::import::mapping::Mapping;

@@ -80,14 +80,15 @@ impl Quarantine {
                         println!("{line}");
                     } else {
                         let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+                        let number = |name: &str| line[name].as_u64().unwrap_or(0);
                         println!(
                             "{:>8}  {}  {:<16} {:<16} {:<24} {} bytes",
-                            line["entry"],
+                            number("entry"),
                             text("at"),
                             text("from_source"),
                             text("code"),
                             text("kind_name"),
-                            line["size_bytes"]
+                            number("size_bytes")
                         );
                     }
                 }
@@ -111,13 +112,12 @@ impl Quarantine {
                         println!("{outcome}");
                     } else {
                         let text = |name: &str| outcome[name].as_str().unwrap_or_default().to_owned();
-                        println!(
-                            "{:>8}  {} {}{}",
-                            outcome["entry"],
-                            text("outcome"),
-                            outcome["new_entry"],
-                            text("why")
-                        );
+                        let entry = outcome["entry"].as_u64().unwrap_or(0);
+                        let as_what = match outcome["new_entry"].as_u64() {
+                            Some(new) => format!("entry {new}"),
+                            None => text("why"),
+                        };
+                        println!("{entry:>8}  {:<9} {as_what}", text("outcome"));
                     }
                 }
                 Ok(if refused > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS })

@@ -7,6 +7,7 @@ use super::law::Law;
 use super::rules::Past;
 use super::shapes::{Shape, status_of};
 use crate::identifier::{IdentifierType, normalise};
+use crate::minimal::IMPORTED;
 use crate::standards::{Money, country, language, yes};
 
 /// Fields that every record has: about the record, not about its thing.
@@ -74,6 +75,13 @@ pub fn fold(
             thing.insert("status".into(), "asked".into());
         }
         derive(&mut thing, &event.kind, &at);
+        let text = |name: &str| event.fields.get(name).and_then(Value::as_str);
+        if text("source").is_some_and(|source| source.starts_with(IMPORTED)) {
+            thing.insert("imported".into(), true.into());
+        }
+        if let Some(severity) = text("severity").filter(|_| event.kind == "ALERT_RAISED") {
+            thing.insert("severity".into(), severity.into());
+        }
         law.note(&event);
         apply(&mut thing, shape, event, &at);
         if begins && !thing.contains_key(shape.begins.0) {

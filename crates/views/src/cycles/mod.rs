@@ -97,6 +97,8 @@ pub struct Cycles {
     vault: Vault,
     /// `None` until the first call of [`Cycles::follow`] where there was no file.
     state: Mutex<Option<State>>,
+    /// Held while the log is followed: who asks meanwhile gets what was known before.
+    following: Mutex<()>,
 }
 
 impl Cycles {
@@ -106,7 +108,7 @@ impl Cycles {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(io("read")(error)),
         };
-        Ok(Cycles { path: path.to_owned(), vault, state: Mutex::new(state) })
+        Ok(Cycles { path: path.to_owned(), vault, state: Mutex::new(state), following: Mutex::default() })
     }
 
     /// Judges what is to be judged by now, looks again at some of what stands open, and writes the state; whether there
@@ -115,8 +117,9 @@ impl Cycles {
     /// # Errors
     /// The trail cannot be read, or the disk refuses.
     pub fn follow(&self, follow: &Follow<'_>, stop: &AtomicBool) -> Result<bool, Error> {
-        let mut held = self.state.lock().map_err(|_| Error::Stopped)?;
-        let mut state = match held.take() {
+        let _one = self.following.lock().map_err(|_| Error::Stopped)?;
+        let held = self.state.lock().map_err(|_| Error::Stopped)?.clone();
+        let mut state = match held {
             Some(state) if state.cursors.iter().all(|cursor| *cursor <= follow.reader.size()) => state,
             _ => {
                 let from = follow.first_at(0, follow.now_ms.saturating_sub(KEPT_MS))?;
@@ -125,7 +128,7 @@ impl Cycles {
         };
         let followed = follow.passes(&mut state, stop).and_then(|more| Ok(more | follow.again(&mut state, stop)?));
         let bytes = write(&state);
-        *held = Some(state);
+        *self.state.lock().map_err(|_| Error::Stopped)? = Some(state);
         let more = followed?;
         self.vault.replace(&self.path, &bytes).map_err(io("write"))?;
         Ok(more)
