@@ -11,7 +11,6 @@ use proof::time::UnixMillis;
 use reads::guard::OwnRecord;
 use record::kinds::Catalogue;
 use serde_json::{Value, json};
-use views::index::Query;
 use views::open;
 use views::views::Views;
 use views::watch::{Alert, RuleFile, Rules, SHIPPED, Step};
@@ -148,12 +147,7 @@ fn record_rules(trail: &Trail, views: &Views) -> Result<()> {
     }
     let rules = views.rules();
     let now = format!("sha256:{}, {} rules", rules.digest().hex(), rules.all().len());
-    let mut changes = Vec::new();
-    let query = Query { words: vec![words::filter("kind", "CONFIG_CHANGED")], limit: CHANGES_MAX, ..Query::default() };
-    views.search(&query, |entry| {
-        changes.push(entry);
-        changes.len() < CHANGES_MAX
-    })?;
+    let changes = views.newest(vec![words::filter("kind", "CONFIG_CHANGED")], CHANGES_MAX)?;
     let mut before = None;
     for index in changes {
         let stored = trail.intake.reader().entry(index)?;

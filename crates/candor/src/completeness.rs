@@ -10,7 +10,6 @@ use ledger::clock::{Clock, SystemClock};
 use proof::time::UnixMillis;
 use reads::guard::Guard;
 use views::cycles::SETTLE_MS;
-use views::index::Query;
 use views::open;
 use views::words;
 
@@ -50,13 +49,8 @@ pub fn follow(guard: &Guard, settle_ms: u64, stop: &AtomicBool) -> Result<bool> 
 pub fn record_day(guard: &Guard, intake: &Intake) -> Result<Option<u64>> {
     let now = SystemClock.now();
     let day = UnixMillis(now.0.saturating_sub(DAY_MS)).rfc3339()[..10].to_owned();
-    let mut newest = None;
-    let query = Query { words: vec![words::filter("kind", "COMPLETENESS")], limit: 1, ..Query::default() };
-    guard.views.search(&query, |entry| {
-        newest = Some(entry);
-        false
-    })?;
-    if let Some(entry) = newest {
+    let newest = guard.views.newest(vec![words::filter("kind", "COMPLETENESS")], 1)?;
+    if let Some(entry) = newest.first().copied() {
         let stored = guard.reader.entry(entry)?;
         let facts = open::facts(&stored, &mut *guard.store.lock()?, &guard.catalogue)?;
         let recorded = facts.and_then(|(_, facts)| Some(facts.get("day")?.as_str()?.to_owned()));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use proof::encoding::is_token;
 use record::minimal::RecipientMode;
 use serde::{Deserialize, Serialize};
 
@@ -243,8 +244,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(proof::encoding::is_token_byte);
-        if !token(&self.environment) || self.site.as_ref().is_some_and(|site| !token(site)) {
+        if !is_token(&self.environment) || self.site.as_ref().is_some_and(|site| !is_token(site)) {
             bail!("check configuration: environment and site must be 1 to 64 letters, digits or _.:/+-");
         }
         if !(1..=365).contains(&self.verify_days) {
@@ -254,13 +254,13 @@ impl Config {
             bail!("check configuration: workers is {}, it must be 1 to 64", self.workers);
         }
         for (name, source) in &self.sources {
-            if !token(name) || name.contains('/') || name.starts_with('.') {
+            if !is_token(name) || name.contains('/') || name.starts_with('.') {
                 bail!(
                     "check configuration: a source's name must be 1 to 64 letters, digits or _.:+-, the first no dot"
                 );
             }
             let words = [&source.environment, &source.component];
-            if words.into_iter().flatten().any(|word| !token(word)) {
+            if words.into_iter().flatten().any(|word| !is_token(word)) {
                 bail!(
                     "check configuration: sources.{name}: environment and component must be 1 to 64 letters, digits or _.:/+-"
                 );

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use support::http::Server;
-use support::{bad, folder, good, ingest};
+use support::{bad, folder, good, ingest, lines};
 
 fn record(kind: &str, time: &str, more: Value) -> String {
     let mut record = json!({
@@ -62,10 +62,6 @@ fn planted() -> String {
     add("TICKET_RESOLVED", 9, json!({"ticket_id": "T-2"}));
     add("TICKET_RESOLVED", 9, json!({"ticket_id": "T-unknown"}));
     all
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// Ids that stand open, by cycle.

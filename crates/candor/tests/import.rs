@@ -3,11 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{bad, candor, files, folder, good};
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
+use support::{bad, candor, files, folder, good, lines};
 
 const MAPPING: &str = r#"
 kind = "TICKET_OPENED"

@@ -3,11 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{candor, files, folder, good, ingest};
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
+use support::{candor, files, folder, good, ingest, lines};
 
 fn record(kind: &str, id: &str, more: Value) -> String {
     let mut record = json!({

@@ -8,7 +8,7 @@ use std::path::Path;
 use ledger::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use support::http::{Server, bearer};
-use support::{bad, folder, good, ingest};
+use support::{bad, folder, good, ingest, lines};
 
 fn record(kind: &str, time: &str, id: &str, more: Value) -> String {
     let mut record = json!({
@@ -23,10 +23,6 @@ fn record(kind: &str, time: &str, id: &str, more: Value) -> String {
 
 fn now() -> String {
     SystemClock.now().rfc3339()
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 fn replays(count: usize, from: usize) -> String {

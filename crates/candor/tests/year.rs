@@ -7,16 +7,12 @@ mod year;
 
 use serde_json::{Value, json};
 use support::http::Server;
-use support::{folder, good, ingest};
+use support::{folder, good, ingest, lines};
 use year::{CUSTOMER, EVENTS, LOST, Year};
 
 /// A source that numbers, and a rule of the deployment's own.
 const SETTINGS: &str = "rules_file = \"rules.toml\"\n\n[sources.local]\nnumbered = true\n";
 const RULE: &str = "[[rule]]\nname = \"queue_silent\"\ntype = \"absence\"\nof = [{ kinds = [\"QUEUE_OBSERVED\"] }]\nby = \"source\"\nwindow_s = 10800\n";
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
 
 /// Whether everything that is expected stands in what is there.
 fn holds(expected: &Value, there: &Value) -> bool {

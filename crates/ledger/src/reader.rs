@@ -277,6 +277,24 @@ impl Reader {
         self.read(location, payload + 4 + 4 * count + u64::from(start), length as usize)
     }
 
+    /// The first entry from `low` on that was accepted at or after a time; the size if there is none. Times of acceptance
+    /// never go back.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn first_at(&self, mut low: u64, time: UnixMillis) -> Result<u64, Error> {
+        let mut high = self.size();
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.entry(middle)?.entry()?.at < time {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
     /// The entry that has this id, checked.
     ///
     /// # Errors

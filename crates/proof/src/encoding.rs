@@ -16,6 +16,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
+/// Whether a text is a token: 1 to 64 of [`is_token_byte`].
+pub fn is_token(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(is_token_byte)
+}
+
 /// Whether a byte may stand in a token: a word that names something and says nothing else.
 pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.:/+-".contains(&byte)

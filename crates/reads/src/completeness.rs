@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proof::time::UnixMillis;
+use record::things::time;
 use serde_json::{Value, json};
 use views::cycles::{CYCLES, Cycle, Follow};
 
@@ -81,7 +82,7 @@ impl Guard {
             return Ok(None);
         }
         let began = facts.get("timestamp").and_then(Value::as_str).unwrap_or_default();
-        let began_ms = UnixMillis::parse(began.as_bytes()).map_or(now.0, |time| time.0);
+        let began_ms = time(facts.get("timestamp")).map_or(now.0, |time| time.0);
         Ok(Some(json!({
             "cycle": cycle.name, "entry": shown.index, "kind": shown.kind, "id": cycle.id_of(facts), "since": began,
             "age_s": now.0.saturating_sub(began_ms) / 1000, "source": facts.get("source"),

@@ -19,11 +19,6 @@ use crate::shown::Shown;
 /// Entries of a page that are kept from the access record to the showing; more are read twice.
 const KEPT_MAX: usize = 4096;
 
-/// Threads that read the things of one list.
-const THREADS: usize = 4;
-/// Fewer things than this are not worth a thread.
-const THING_CHUNK_MIN: usize = 8;
-
 /// What is listed.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
@@ -133,9 +128,8 @@ impl Guard {
                 let more = Wanted { limit: limit + 1, ..listing.wanted.clone() };
                 let rows = self.views.list(shape, &more, self.reader.size())?;
                 let mut candidates = Vec::new();
-                let looked_at = &rows[..rows.len().min(limit)];
-                let read = in_parallel(looked_at, |row| self.of_thing(shape, &row.id, false))?;
-                for (row, mut of_row) in looked_at.iter().zip(read) {
+                for row in rows.iter().take(limit) {
+                    let mut of_row = self.of_thing(shape, &row.id, false)?;
                     if candidates.len() + of_row.len() > KEPT_MAX {
                         // Which entries they are is all that the access record needs; they are read again to be shown.
                         of_row.iter_mut().for_each(|candidate| candidate.stored.sealed = None);
@@ -150,48 +144,34 @@ impl Guard {
             }
             Some(customer) => self.things_of_customer(purpose, shape, customer, filters)?,
         };
-        let whole = |id: &str| -> Result<Option<Value>, Error> {
+        let below = |first: u64| listing.wanted.below.is_none_or(|below| first < below);
+        let mut page = ThingPage { things: Vec::new(), next_below: None };
+        let (mut looked_at, mut last) = (0, None);
+        for (first, id) in ids.into_iter().filter(|(first, _)| below(*first)) {
+            // Of states at most as many are looked at as were asked for: one that does not fit any more shortens its
+            // page, and the next page goes on behind it. Of a customer's things all are.
+            let full = if listing.customer.is_none() { looked_at == limit } else { page.things.len() == limit };
+            if full {
+                page.next_below = last;
+                break;
+            }
+            (looked_at, last) = (looked_at + 1, Some(first));
             let read;
-            let candidates = match kept.get(id) {
+            let candidates = match kept.get(&id) {
                 Some(range) => &held[range.clone()],
                 None => {
-                    read = self.of_thing(shape, id, false)?;
+                    read = self.of_thing(shape, &id, false)?;
                     &read
                 }
             };
-            let events = self.events(shape, id, candidates)?;
-            Ok(folded(shape, id, events, candidates.len(), (None, now)))
-        };
-        let mut page = ThingPage { things: Vec::new(), next_below: None };
-        let mut show = |thing: Option<Value>, first: u64| {
+            let events = self.events(shape, &id, candidates)?;
+            let thing = folded(shape, &id, events, candidates.len(), (None, now));
             if let Some(Value::Object(thing)) = thing
                 && fits(shape, &thing, &listing.wanted, now)
             {
                 page.things.push(summary(shape, thing, first));
             }
-            page.things.len()
-        };
-        let below = |(first, _): &(u64, String)| listing.wanted.below.is_none_or(|below| *first < below);
-        let ids: Vec<(u64, String)> = ids.into_iter().filter(below).collect();
-        let mut shown = ids.len();
-        if listing.customer.is_none() {
-            // As many are looked at as were asked for: one that does not fit any more shortens its page, and the next
-            // page goes on behind it.
-            shown = shown.min(limit);
-            let things = in_parallel(&ids[..shown], |(_, id)| whole(id))?;
-            for ((first, _), thing) in ids.iter().zip(things) {
-                show(thing, *first);
-            }
-        } else {
-            // Of a customer's things no view has looked before: all are looked at until the page is full.
-            for (place, (first, id)) in ids.iter().enumerate() {
-                if show(whole(id)?, *first) == limit {
-                    shown = place + 1;
-                    break;
-                }
-            }
         }
-        page.next_below = ids.get(shown).and_then(|_| shown.checked_sub(1)).map(|last| ids[last].0);
         Ok(Granted::new(page, access))
     }
 
@@ -380,24 +360,6 @@ fn folded(
         thing.insert("truncated".into(), true.into());
     }
     thing
-}
-
-/// Does the same for each of some items, over a few threads; in their order.
-fn in_parallel<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> Result<R, Error> + Sync) -> Result<Vec<R>, Error> {
-    let some = items.len().div_ceil(THREADS).max(THING_CHUNK_MIN);
-    if items.len() <= some {
-        return items.iter().map(each).collect();
-    }
-    let run = |items: &[T]| -> Result<Vec<R>, Error> { items.iter().map(&each).collect() };
-    let run = &run;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = items.chunks(some).map(|items| scope.spawn(move || run(items))).collect();
-        let mut all = Vec::with_capacity(items.len());
-        for thread in threads {
-            all.extend(thread.join().map_err(|_| Error::Poisoned)??);
-        }
-        Ok(all)
-    })
 }
 
 /// An opened entry as the fold takes it.

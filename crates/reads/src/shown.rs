@@ -4,6 +4,7 @@ use proof::commitment::Field;
 use proof::time::UnixMillis;
 use record::kinds::Catalogue;
 use record::minimal::IMPORTED;
+use record::things::time;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use views::open::{Gone, Opened};
@@ -110,7 +111,7 @@ pub(crate) fn show(
 
 fn clock(record: &Map<String, Value>, source: &str, at: UnixMillis) -> Option<ClockShown> {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
-    let own = UnixMillis::parse(text("timestamp")?.as_bytes()).ok()?;
+    let own = time(record.get("timestamp"))?;
     let of = match text("authority") {
         Some("source") if source.starts_with(IMPORTED) => "unknown",
         Some("source") => source,

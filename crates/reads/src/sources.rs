@@ -31,19 +31,10 @@ impl Guard {
     /// # Errors
     /// The index or the trail cannot be read.
     pub fn last_of_source(&self, name: &str) -> Result<Option<(u64, UnixMillis)>, Error> {
-        match self.newest(vec![words::filter("source", name)], 1)?.first() {
+        match self.views.newest(vec![words::filter("source", name)], 1)?.first() {
             None => Ok(None),
             Some(index) => Ok(Some((*index, self.reader.entry(*index)?.entry()?.at))),
         }
-    }
-
-    fn newest(&self, words: Vec<String>, limit: usize) -> Result<Vec<u64>, Error> {
-        let mut found = Vec::new();
-        self.views.search(&Query { words, limit, ..Query::default() }, |entry| {
-            found.push(entry);
-            found.len() < limit
-        })?;
-        Ok(found)
     }
 
     /// The alert about a source that was raised last and not resolved since: its entry and its id.
@@ -52,7 +43,8 @@ impl Guard {
     /// The index cannot be read.
     pub fn open_alert_about(&self, name: &str) -> Result<Option<(u64, String)>, Error> {
         let newest = |kind: &str| {
-            self.newest(vec![words::filter("kind", kind), words::filter("about", name)], 1)
+            self.views
+                .newest(vec![words::filter("kind", kind), words::filter("about", name)], 1)
                 .map(|found| found.first().copied())
         };
         let (raised, resolved) = (newest("ALERT_RAISED")?, newest("ALERT_RESOLVED")?);
@@ -75,9 +67,9 @@ impl Guard {
         expected: &Expected,
         now: UnixMillis,
     ) -> Result<Granted<Value>, Error> {
-        let last = self.newest(vec![words::filter("source", name)], 1)?;
+        let last = self.views.newest(vec![words::filter("source", name)], 1)?;
         let about = |kind: &str| vec![words::filter("kind", kind), words::filter("from", name)];
-        let gaps = self.newest(about("INGEST_GAP"), GAPS_SHOWN)?;
+        let gaps = self.views.newest(about("INGEST_GAP"), GAPS_SHOWN)?;
         let facts = |index: &u64| -> Result<Candidate, Error> {
             Ok(Candidate { stored: self.reader.entry(*index)?, owner: None })
         };
@@ -99,14 +91,12 @@ impl Guard {
         let mut newest_gaps = Vec::new();
         for (place, candidate) in candidates.iter().enumerate() {
             let (shown, _) = self.open(candidate)?;
-            let time =
-                |name: &str| shown.record[name].as_str().and_then(|text| UnixMillis::parse(text.as_bytes()).ok());
             if place < last.len() {
                 let at = candidate.stored.entry()?.at;
                 value["last_seen"] = at.rfc3339().into();
                 value["last_entry"] = shown.index.into();
                 // What the newest record says of its own time: on the way, or a clock that is off.
-                value["lag_ms"] = time("timestamp").map_or(Value::Null, |own| (at.0 as i64 - own.0 as i64).into());
+                value["lag_ms"] = shown.clock.map_or(Value::Null, |clock| clock.lag_ms.into());
                 value["quiet_s"] = (now.0.saturating_sub(at.0) / 1000).into();
             } else {
                 let record = &shown.record;

@@ -175,14 +175,7 @@ pub(crate) fn document_of(opened: &open::Opened, documents: &Documents) -> Docum
 /// Where a watch that has seen nothing begins: [`WATCH_BACK_MS`] before the head, or [`WATCH_BACK_MAX`] entries.
 fn watch_from(reader: &Reader) -> Result<u64, Error> {
     let size = reader.size();
-    let at = |index: u64| -> Result<u64, Error> { Ok(reader.entry(index)?.entry()?.at.0) };
     let Some(head) = size.checked_sub(1) else { return Ok(0) };
-    let wanted = at(head)?.saturating_sub(WATCH_BACK_MS);
-    // Times of acceptance never go back.
-    let (mut low, mut high) = (size.saturating_sub(WATCH_BACK_MAX), size);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if at(middle)? < wanted { low = middle + 1 } else { high = middle }
-    }
-    Ok(low)
+    let wanted = reader.entry(head)?.entry()?.at.0.saturating_sub(WATCH_BACK_MS);
+    Ok(reader.first_at(size.saturating_sub(WATCH_BACK_MAX), UnixMillis(wanted))?)
 }

@@ -10,6 +10,7 @@
 //! - after `forget` no file of a view names the person or connects entries to them.
 #![forbid(unsafe_code)]
 
+mod bytes;
 pub mod cycles;
 pub mod error;
 pub mod file;

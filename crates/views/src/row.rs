@@ -5,6 +5,8 @@
 use proof::time::UnixMillis;
 use record::things::{Columns, Shape};
 
+use crate::bytes::{Input, put_number, put_text};
+
 /// What one event changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -93,14 +95,14 @@ impl Row {
 
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = vec![1];
-        put(&mut out, self.id.as_bytes());
+        put_text(&mut out, &self.id);
         for column in [&self.status, &self.category, &self.priority, &self.staff] {
             match column {
                 None => out.push(0),
                 Some((at, text)) => {
                     out.push(1);
-                    out.extend_from_slice(&at.to_be_bytes());
-                    put(&mut out, text.as_bytes());
+                    put_number(&mut out, *at);
+                    put_text(&mut out, text);
                 }
             }
         }
@@ -108,49 +110,24 @@ impl Row {
             None => out.push(0),
             Some((at, due)) => {
                 out.push(1);
-                out.extend_from_slice(&at.to_be_bytes());
-                out.extend_from_slice(&due.to_be_bytes());
+                put_number(&mut out, at);
+                put_number(&mut out, due);
             }
         }
         out
     }
 
     pub(crate) fn read(first: u64, bytes: &[u8]) -> Option<Row> {
-        let mut rest = bytes.strip_prefix(&[1])?;
-        let mut row = Row { id: text(&mut rest)?, first, ..Row::default() };
+        let mut input = Input { rest: bytes.strip_prefix(&[1])? };
+        let mut row = Row { id: input.text()?, first, ..Row::default() };
         for column in [&mut row.status, &mut row.category, &mut row.priority, &mut row.staff] {
-            if flag(&mut rest)? {
-                *column = Some((number(&mut rest)?, text(&mut rest)?));
+            if input.take(1)? == [1] {
+                *column = Some((input.number()?, input.text()?));
             }
         }
-        if flag(&mut rest)? {
-            row.due = Some((number(&mut rest)?, number(&mut rest)?));
+        if input.take(1)? == [1] {
+            row.due = Some((input.number()?, input.number()?));
         }
-        rest.is_empty().then_some(row)
+        input.rest.is_empty().then_some(row)
     }
-}
-
-/// Ids and tokens are short: 16 bits of length are enough.
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
-    out.extend_from_slice(bytes);
-}
-
-fn take<'b>(rest: &mut &'b [u8], count: usize) -> Option<&'b [u8]> {
-    let (head, tail) = rest.split_at_checked(count)?;
-    *rest = tail;
-    Some(head)
-}
-
-fn flag(rest: &mut &[u8]) -> Option<bool> {
-    Some(take(rest, 1)?[0] == 1)
-}
-
-fn number(rest: &mut &[u8]) -> Option<u64> {
-    take(rest, 8).map(proof::encoding::big_endian)
-}
-
-fn text(rest: &mut &[u8]) -> Option<String> {
-    let length = take(rest, 2).map(proof::encoding::big_endian)? as usize;
-    String::from_utf8(take(rest, length)?.to_vec()).ok()
 }

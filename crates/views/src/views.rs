@@ -270,6 +270,19 @@ impl Views {
         self.searcher.search(&Query { below, ..query.clone() }, take)
     }
 
+    /// The newest entries that have all these words and filters; hints, as those of [`Views::search`].
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn newest(&self, words: Vec<String>, limit: usize) -> Result<Vec<u64>, Error> {
+        let mut found = Vec::new();
+        self.search(&Query { words, limit, ..Query::default() }, |entry| {
+            found.push(entry);
+            found.len() < limit
+        })?;
+        Ok(found)
+    }
+
     /// The times of all entries that match, in milliseconds: for counting. What is not in the index yet is counted by
     /// hashes of its words, so a count of the newest may be over by a collision.
     ///

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use proof::encoding::is_token;
 use reads::alerts::PersonStep;
 use serde_json::{Value, json};
 
@@ -29,10 +30,9 @@ pub(crate) async fn step(
     let caller = auth::caller(&app, &headers, Scope::Operate)?;
     checked_id(&id, THING_ID_MAX as usize)?;
     let given = object(&app, &headers, body, &["reason_category"]).await?;
-    let token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(proof::encoding::is_token_byte);
     let reason = match given.get("reason_category") {
         None => None,
-        Some(Value::String(text)) if token(text) => Some(text.clone()),
+        Some(Value::String(text)) if is_token(text) => Some(text.clone()),
         Some(_) => return Err(Problem::bad("reason_category must be 1 to 64 letters, digits or _.:/+-")),
     };
     blocking(&app, move |app| {

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use proof::encoding::is_token;
 use proof::time::UnixMillis;
 use serde_json::{Value, json};
 
@@ -41,10 +42,6 @@ pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let list: Vec<Value> = keys.iter().map(|key| shown(&app, key)).collect();
     Ok(Json(json!({"keys": list})).into_response())
-}
-
-fn token(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(proof::encoding::is_token_byte)
 }
 
 /// Reads a JSON object of known names.
@@ -102,7 +99,7 @@ fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Pro
     }
     let label = match given.get("label") {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) if token(text) => Some(text.clone()),
+        Some(Value::String(text)) if is_token(text) => Some(text.clone()),
         Some(_) => return Err(Problem::bad("label must be 1 to 64 letters, digits or _.:/+-")),
     };
     let expires = match given.get("expires") {

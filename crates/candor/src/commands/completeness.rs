@@ -1,10 +1,8 @@
 //! `candor completeness`: what began and did not end in time.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use ledger::clock::{Clock, SystemClock};
 use serde_json::Value;
@@ -44,10 +42,7 @@ impl Completeness {
             let names: Vec<&str> = CYCLES.iter().map(|cycle| cycle.name).collect();
             bail!("completeness: there is no such life cycle: one of {}", names.join(", "));
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch for an interrupt")?;
-        }
+        let stop = super::interrupts()?;
         let (why, now) = (look::purpose(&self.why, "completeness"), SystemClock.now());
         let (lines, next, stopped) = look::guarded(&self.data.data, |guard, trail| {
             // Nobody writes beside this command: what was taken in is all there is.

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -63,10 +62,7 @@ impl Import {
         let mapping = mapping.transpose()?;
         let zone = Source { zone: mapping.as_ref().and_then(|(mapping, _)| mapping.zone.clone()), ..Source::default() };
         let zone_minutes = zone.zone_east_minutes().context("import: zone must be an offset such as +02:00")?;
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch for an interrupt")?;
-        }
+        let stop = super::interrupts()?;
         let trail = Trail::open(&self.data.data, OpenMode::default())?;
         let own_domains = self.own_domains.iter().map(|domain| domain.to_lowercase()).collect();
         let archive = Archive { own_domains, environment: trail.config.environment.clone() };

@@ -3,8 +3,6 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -138,10 +136,7 @@ impl Ingest {
         if self.follow && (self.format == Format::Jsonl || self.file.as_os_str() == "-") {
             bail!("ingest: --follow is for a log file: give --format postfix and its path");
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch for an interrupt")?;
-        }
+        let stop = super::interrupts()?;
         let trail = if self.init && !self.data.data.join("journal").exists() {
             Trail::create(&self.data.data, None, None)?
         } else {

@@ -59,6 +59,11 @@ pub fn ingest(data: &str, lines: &[u8], more: &[&str]) -> (i32, String, String) 
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }
 
+/// What a command printed with --json: one value a line.
+pub fn lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
 /// The second verifier; gives its status and what it says.
 pub fn python(path: &Path) -> (i32, String) {
     python_with(path, &[])

@@ -115,7 +115,7 @@ pub(super) fn due(kind: &str, fields: &Map<String, Value>, at: UnixMillis) -> Op
 }
 
 /// A time that a field gives.
-pub(super) fn time(value: Option<&Value>) -> Option<UnixMillis> {
+pub fn time(value: Option<&Value>) -> Option<UnixMillis> {
     UnixMillis::parse(value?.as_str()?.as_bytes()).ok()
 }
 

@@ -11,6 +11,7 @@ mod shapes;
 mod state;
 
 pub use fold::{Event, fold};
+pub use law::time;
 pub use shapes::{SHAPES, Shape, is_history, shape, status_of};
 pub use state::{Columns, columns};
 

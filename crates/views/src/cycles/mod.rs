@@ -18,6 +18,7 @@ use ledger::reader::{Reader, StoredEntry};
 use proof::encoding::big_endian;
 use proof::time::UnixMillis;
 use record::kinds::Catalogue;
+use record::things::time;
 use seal::shared::SharedStore;
 use serde_json::{Map, Value};
 
@@ -122,7 +123,7 @@ impl Cycles {
         let mut state = match held {
             Some(state) if state.cursors.iter().all(|cursor| *cursor <= follow.reader.size()) => state,
             _ => {
-                let from = follow.first_at(0, follow.now_ms.saturating_sub(KEPT_MS))?;
+                let from = follow.reader.first_at(0, UnixMillis(follow.now_ms.saturating_sub(KEPT_MS)))?;
                 State { cursors: [from; PASSES], held: vec![Held::default(); CYCLES.len()] }
             }
         };
@@ -162,31 +163,13 @@ impl Cycles {
 }
 
 impl Follow<'_> {
-    fn at(&self, index: u64) -> Result<u64, Error> {
-        Ok(self.reader.entry(index)?.entry()?.at.0)
-    }
-
-    /// The first entry from `low` on that was accepted at or after a time. Times of acceptance never go back.
-    fn first_at(&self, mut low: u64, time_ms: u64) -> Result<u64, Error> {
-        let mut high = self.reader.size();
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.at(middle)? < time_ms {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
-    }
-
     fn passes(&self, state: &mut State, stop: &AtomicBool) -> Result<bool, Error> {
         for pass in 0..PASSES {
             let lag = if pass == 0 { self.settle_ms } else { GRACES[pass - 1] };
             let from = state.cursors[pass];
             let end = match self.now_ms.checked_sub(lag) {
                 // Of the same millisecond too.
-                Some(until) => self.first_at(from, until + 1)?,
+                Some(until) => self.reader.first_at(from, UnixMillis(until + 1))?,
                 None => from,
             };
             let mut stopped = false;
@@ -297,7 +280,7 @@ impl Follow<'_> {
 }
 
 fn own_time(facts: &Map<String, Value>) -> Option<u64> {
-    UnixMillis::parse(facts.get("timestamp")?.as_str()?.as_bytes()).ok().map(|time| time.0)
+    time(facts.get("timestamp")).map(|time| time.0)
 }
 
 fn write(state: &State) -> Vec<u8> {

@@ -13,24 +13,15 @@ use std::sync::Arc;
 
 use proof::hash::sha256_parts;
 
+use super::measure::{HOUR_MS, Measured, OVERDUE_STEP_MS, SECOND_MS, STEPS, WEEK_HOURS, WEEKS, measure, step};
 use super::numbers::Numbers;
 use super::rule::{Bound, GROUPS_MAX, Rule, Rules, What};
 use super::taps::{Role, Sighted, Signal, Step};
 
-/// Parts of a window: counts move on by one of them.
-const STEPS: u64 = 12;
-const SECOND_MS: u64 = 1000;
-const HOUR_MS: u64 = 3_600_000;
-const WEEK_HOURS: u64 = 168;
-/// Weeks that an hour is held against, and of how many there must be one.
-const WEEKS: u64 = 5;
-const WEEKS_MIN: u64 = 3;
 /// An event that comes later than this is history, not news: it is not counted.
 const LATE_MS: u64 = 24 * HOUR_MS;
 /// How long a part of a window waits for events on their way before it is judged as a whole.
 const GRACE_MS: u64 = 120 * SECOND_MS;
-/// Between two looks at what waits beyond its time.
-const OVERDUE_STEP_MS: u64 = 60 * SECOND_MS;
 /// Things of one register that wait, at most.
 const WAITING_MAX: usize = 100_000;
 /// POPIA and PAIA extend by this; a request that says until when it is extended is taken at its word.
@@ -114,13 +105,6 @@ pub struct Engine {
     pub(super) began: u64,
     /// Before this time nothing is to be judged.
     pub(super) wake_ms: u64,
-}
-
-/// Something that was measured of a group.
-struct Measured {
-    value: f64,
-    count: u64,
-    window: (u64, u64),
 }
 
 impl Engine {
@@ -511,70 +495,6 @@ impl Engine {
             };
             needed || group.open.is_some() || group.quiet_until_ms > clock
         });
-    }
-}
-
-/// The length of a part of a window.
-pub(super) fn step(what: &What) -> u64 {
-    match what {
-        What::Rate { window_ms, .. }
-        | What::Ratio { window_ms, .. }
-        | What::Absence { window_ms }
-        | What::Sequence { window_ms, .. } => (window_ms / STEPS).clamp(SECOND_MS, HOUR_MS),
-        What::Change { .. } => HOUR_MS,
-        What::Threshold { .. } | What::Overdue { .. } => OVERDUE_STEP_MS,
-    }
-}
-
-/// What a window that ends with a part comes to, and whether that is beyond the bound.
-fn measure(what: &What, group: &Group, part: u64) -> Option<(bool, Measured)> {
-    let step = step(what);
-    let sum = |from: u64, until: u64| {
-        group
-            .counts
-            .range(from..until)
-            .fold((0u64, 0u64), |sum, (_, counts)| (sum.0 + u64::from(counts.0), sum.1 + u64::from(counts.1)))
-    };
-    let end = part + 1;
-    match what {
-        What::Rate { window_ms, above } => {
-            let from = end.saturating_sub(window_ms.div_ceil(step));
-            let count = sum(from, end).0;
-            let measured = Measured { value: count as f64, count, window: (from * step, end * step) };
-            Some((measured.value > *above, measured))
-        }
-        What::Ratio { window_ms, lag_ms, bound, at_least } => {
-            let from = end.saturating_sub((window_ms + lag_ms).div_ceil(step));
-            let whole = sum(from, end.saturating_sub(lag_ms.div_ceil(step))).1;
-            let some = sum(from, end).0;
-            if whole < *at_least {
-                return None;
-            }
-            let share = some as f64 / whole as f64;
-            let measured = Measured { value: share, count: whole, window: (from * step, end * step) };
-            Some((bound.holds(share), measured))
-        }
-        What::Change { bound, at_least } => {
-            let first = group.first_ms / HOUR_MS;
-            let count = u64::from(group.counts.get(&part).map_or(0, |counts| counts.0));
-            let mut before: Vec<u64> = (1..=WEEKS)
-                .filter_map(|week| part.checked_sub(week * WEEK_HOURS))
-                .filter(|hour| *hour > first)
-                .map(|hour| u64::from(group.counts.get(&hour).map_or(0, |counts| counts.0)))
-                .collect();
-            if (before.len() as u64) < WEEKS_MIN {
-                return None;
-            }
-            // The middle one: a spike of one week must not make the weeks after it look quiet.
-            before.sort_unstable();
-            let usual = before[before.len() / 2] as f64;
-            // An hour in which there was next to nothing says nothing of one in which there is something.
-            let enough = if matches!(bound, Bound::Above(_)) { count as f64 } else { usual };
-            let times = count as f64 / usual.max(1.0);
-            let window = (part * step, end * step);
-            Some((enough >= *at_least as f64 && bound.holds(times), Measured { value: times, count, window }))
-        }
-        _ => None,
     }
 }
 

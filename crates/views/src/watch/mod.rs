@@ -4,6 +4,7 @@
 //! writes no alert itself: who has the trail open records what is [pending](Watch::pending).
 
 mod engine;
+mod measure;
 mod numbers;
 mod rule;
 mod snapshot;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proof::encoding::is_token;
 use proof::hash::{Hash, sha256};
 use record::kinds::Catalogue;
 use record::schema::{FieldClass, Kind, Node};
@@ -79,6 +80,13 @@ pub struct RuleText {
     pub register: Option<String>,
     /// Alerts that stand open at once, at most; what comes beyond is one alert more.
     pub alerts_max: Option<u64>,
+}
+
+impl RuleText {
+    /// All that it says of which events.
+    pub(super) fn matches(&self) -> impl Iterator<Item = &MatchText> {
+        self.of.iter().chain(&self.among).chain(&self.then)
+    }
 }
 
 /// Which events, as it is written.
@@ -236,7 +244,7 @@ impl Rules {
     /// What is not there, in one sentence with the rule's name.
     pub fn fit(&self, catalogue: &Catalogue) -> Result<(), String> {
         for text in self.rules.iter().map(|rule| &rule.text) {
-            for one in text.of.iter().chain(&text.among).chain(&text.then) {
+            for one in text.matches() {
                 let value = text.value.iter().filter(|_| text.of.contains(one));
                 for kind in &one.kinds {
                     let there = catalogue.newest(kind).map(|id| catalogue.kind(id));
@@ -299,12 +307,8 @@ impl Rules {
 
 impl Rule {
     fn new(text: RuleText) -> Result<Rule, String> {
-        let kinds = |text: &RuleText| -> Vec<String> {
-            text.of.iter().chain(&text.among).chain(&text.then).flat_map(|one| one.kinds.clone()).collect()
-        };
         let wrong = |what: &str| Err(format!("rule {}: {what}", text.name));
-        let token = |word: &str| (1..=64).contains(&word.len()) && word.bytes().all(proof::encoding::is_token_byte);
-        if !token(&text.name) || text.name.contains('/') {
+        if !is_token(&text.name) || text.name.contains('/') {
             return wrong("a name must be 1 to 64 letters, digits or _.:+-");
         }
         const SEVERITIES: [&str; 6] = ["debug", "info", "notice", "warning", "error", "critical"];
@@ -352,7 +356,7 @@ impl Rule {
         if text.of.is_empty() != matches!(what, What::Overdue { .. }) {
             return wrong("of must name the events that count; an overdue has none");
         }
-        if kinds(&text).iter().any(|kind| kind.starts_with("ALERT_")) {
+        if text.matches().flat_map(|one| &one.kinds).any(|kind| kind.starts_with("ALERT_")) {
             return wrong("alerts are not watched for alerts");
         }
         let cool_down_ms = text.cool_down_s.unwrap_or(3600).min(WINDOW_S_MAX) * 1000;

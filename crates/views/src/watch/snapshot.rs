@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use proof::encoding::big_endian;
+use crate::bytes::{Input, put_number, put_text};
 
 use super::engine::{Alert, Engine, Group, Open, State};
 use super::numbers::{Missing, Stream};
@@ -21,33 +21,33 @@ pub(super) fn write(engine: &Engine) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&VERSION.to_be_bytes());
     for number in [engine.next, engine.clock_ms, engine.states.len() as u64] {
-        put(&mut out, number);
+        put_number(&mut out, number);
     }
     for (rule, state) in engine.rules.all().iter().zip(&engine.states) {
-        text(&mut out, &rule.text.name);
+        put_text(&mut out, &rule.text.name);
         out.extend_from_slice(&rule.digest.0);
-        put(&mut out, state.judged);
-        put(&mut out, state.groups.len() as u64);
+        put_number(&mut out, state.judged);
+        put_number(&mut out, state.groups.len() as u64);
         for (name, group) in &state.groups {
-            text(&mut out, name);
+            put_text(&mut out, name);
             write_group(&mut out, group);
         }
     }
-    put(&mut out, engine.pending.len() as u64);
+    put_number(&mut out, engine.pending.len() as u64);
     for alert in engine.pending.values() {
         write_alert(&mut out, alert);
     }
-    put(&mut out, engine.began);
-    put(&mut out, engine.numbers.streams.len() as u64);
+    put_number(&mut out, engine.began);
+    put_number(&mut out, engine.numbers.streams.len() as u64);
     for ((source, name), stream) in &engine.numbers.streams {
-        text(&mut out, source);
-        text(&mut out, name);
-        put(&mut out, stream.next);
-        put(&mut out, stream.missing.len() as u64);
+        put_text(&mut out, source);
+        put_text(&mut out, name);
+        put_number(&mut out, stream.next);
+        put_number(&mut out, stream.missing.len() as u64);
         for (from, missing) in &stream.missing {
-            put(&mut out, *from);
-            put(&mut out, missing.to);
-            put(&mut out, missing.noticed_ms);
+            put_number(&mut out, *from);
+            put_number(&mut out, missing.to);
+            put_number(&mut out, missing.noticed_ms);
             out.push(u8::from(missing.told));
         }
     }
@@ -55,24 +55,24 @@ pub(super) fn write(engine: &Engine) -> Vec<u8> {
 }
 
 fn write_group(out: &mut Vec<u8>, group: &Group) {
-    put(out, group.counts.len() as u64);
+    put_number(out, group.counts.len() as u64);
     for (part, (of, among)) in &group.counts {
-        put(out, *part);
+        put_number(out, *part);
         out.extend_from_slice(&of.to_be_bytes());
         out.extend_from_slice(&among.to_be_bytes());
     }
     for number in [group.first_ms, group.last_ms, group.beyond_ms, group.due_ms, group.quiet_until_ms] {
-        put(out, number);
+        put_number(out, number);
     }
-    put(out, group.recent.len() as u64);
-    group.recent.iter().for_each(|time| put(out, *time));
+    put_number(out, group.recent.len() as u64);
+    group.recent.iter().for_each(|time| put_number(out, *time));
     match &group.open {
         None => out.push(0),
         Some(open) => {
             out.push(1);
-            text(out, &open.id);
-            put(out, open.entry);
-            put(out, open.held_ms);
+            put_text(out, &open.id);
+            put_number(out, open.entry);
+            put_number(out, open.held_ms);
         }
     }
 }
@@ -84,11 +84,11 @@ fn write_alert(out: &mut Vec<u8>, alert: &Alert) {
         Step::Gap => 3,
     });
     for one in [&alert.id, &alert.rule, &alert.severity, &alert.group] {
-        text(out, one);
+        put_text(out, one);
     }
     let (from, to) = alert.window;
     for number in [alert.value.to_bits(), alert.threshold.to_bits(), alert.count, from, to, alert.at, alert.entry] {
-        put(out, number);
+        put_number(out, number);
     }
 }
 
@@ -107,14 +107,14 @@ pub(super) fn read(bytes: &[u8], rules: Arc<Rules>) -> Option<Engine> {
         let mut state = State { judged, groups: BTreeMap::new() };
         for _ in 0..input.number()? {
             let name = input.text()?;
-            state.groups.insert(name, input.group()?);
+            state.groups.insert(name, read_group(&mut input)?);
         }
         held.insert(name, (digest, state));
     }
     let mut engine = Engine::new(rules, next);
     engine.clock_ms = clock_ms;
     for _ in 0..input.number()? {
-        let alert = input.alert()?;
+        let alert = read_alert(&mut input)?;
         engine.pending.insert((alert.id.clone(), alert.step), alert);
     }
     engine.began = input.number()?;
@@ -146,73 +146,38 @@ fn open_ones(before: State) -> State {
     State { judged: 0, groups: kept.map(|(name, group)| (name, only(group))).collect() }
 }
 
-fn put(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_be_bytes());
+fn read_group(input: &mut Input<'_>) -> Option<Group> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..input.number()? {
+        counts.insert(input.number()?, (input.small()?, input.small()?));
+    }
+    let mut numbers = [0; 5];
+    for number in &mut numbers {
+        *number = input.number()?;
+    }
+    let [first_ms, last_ms, beyond_ms, due_ms, quiet_until_ms] = numbers;
+    let mut recent = VecDeque::new();
+    for _ in 0..input.number()? {
+        recent.push_back(input.number()?);
+    }
+    let open = match input.take(1)? {
+        [0] => None,
+        [1] => Some(Open { id: input.text()?, entry: input.number()?, held_ms: input.number()? }),
+        _ => return None,
+    };
+    Some(Group { counts, first_ms, last_ms, beyond_ms, recent, due_ms, open, quiet_until_ms })
 }
 
-/// Names are short: 16 bits of length are enough.
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-struct Input<'b> {
-    rest: &'b [u8],
-}
-
-impl<'b> Input<'b> {
-    fn take(&mut self, count: usize) -> Option<&'b [u8]> {
-        let (head, tail) = self.rest.split_at_checked(count)?;
-        self.rest = tail;
-        Some(head)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.take(8).map(big_endian)
-    }
-
-    fn small(&mut self) -> Option<u32> {
-        self.take(4).map(|bytes| big_endian(bytes) as u32)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let length = self.take(2).map(big_endian)? as usize;
-        String::from_utf8(self.take(length)?.to_vec()).ok()
-    }
-
-    fn group(&mut self) -> Option<Group> {
-        let mut counts = BTreeMap::new();
-        for _ in 0..self.number()? {
-            counts.insert(self.number()?, (self.small()?, self.small()?));
-        }
-        let mut numbers = [0; 5];
-        for number in &mut numbers {
-            *number = self.number()?;
-        }
-        let [first_ms, last_ms, beyond_ms, due_ms, quiet_until_ms] = numbers;
-        let mut recent = VecDeque::new();
-        for _ in 0..self.number()? {
-            recent.push_back(self.number()?);
-        }
-        let open = match self.take(1)? {
-            [0] => None,
-            [1] => Some(Open { id: self.text()?, entry: self.number()?, held_ms: self.number()? }),
-            _ => return None,
-        };
-        Some(Group { counts, first_ms, last_ms, beyond_ms, recent, due_ms, open, quiet_until_ms })
-    }
-
-    fn alert(&mut self) -> Option<Alert> {
-        let step = match self.take(1)? {
-            [1] => Step::Raised,
-            [2] => Step::Resolved,
-            [3] => Step::Gap,
-            _ => return None,
-        };
-        let (id, rule, severity, group) = (self.text()?, self.text()?, self.text()?, self.text()?);
-        let (value, threshold) = (f64::from_bits(self.number()?), f64::from_bits(self.number()?));
-        let (count, from, to) = (self.number()?, self.number()?, self.number()?);
-        let (at, entry) = (self.number()?, self.number()?);
-        Some(Alert { id, step, rule, severity, group, value, threshold, count, window: (from, to), at, entry })
-    }
+fn read_alert(input: &mut Input<'_>) -> Option<Alert> {
+    let step = match input.take(1)? {
+        [1] => Step::Raised,
+        [2] => Step::Resolved,
+        [3] => Step::Gap,
+        _ => return None,
+    };
+    let (id, rule, severity, group) = (input.text()?, input.text()?, input.text()?, input.text()?);
+    let (value, threshold) = (f64::from_bits(input.number()?), f64::from_bits(input.number()?));
+    let (count, from, to) = (input.number()?, input.number()?, input.number()?);
+    let (at, entry) = (input.number()?, input.number()?);
+    Some(Alert { id, step, rule, severity, group, value, threshold, count, window: (from, to), at, entry })
 }

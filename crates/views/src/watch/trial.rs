@@ -98,9 +98,7 @@ impl Trial<'_> {
 fn kinds<'k>(rules: &'k Rules, catalogue: &'k Catalogue) -> BTreeSet<&'k str> {
     let mut kinds = BTreeSet::new();
     for rule in rules.all() {
-        let text = &rule.text;
-        let matches = text.of.iter().chain(&text.among).chain(&text.then);
-        kinds.extend(matches.flat_map(|one| &one.kinds).map(String::as_str));
+        kinds.extend(rule.text.matches().flat_map(|one| &one.kinds).map(String::as_str));
         if let What::Overdue { register } = rule.what {
             let shape = SHAPES.get(usize::from(register));
             let of_register = catalogue.current().filter(|kind| shape.is_some_and(|shape| shape.has(&kind.name)));
