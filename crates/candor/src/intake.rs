@@ -133,6 +133,8 @@ pub struct Worker {
     random: RandomPool,
     /// Whether the ids of its records are made of what they say.
     pub derived_ids: bool,
+    /// Whether what it takes in is kept in the quarantine already.
+    pub kept_already: bool,
 }
 
 /// A batch of lines, sealed and ready for the writer.
@@ -262,7 +264,9 @@ impl Intake {
                     Err(refusal) => {
                         let name = |kind: KindId| Arc::clone(&self.shared.kind_names[usize::from(kind.0)]);
                         let refused = Refused { refusal, kind: worker.lines.last_kind().map(name) };
-                        kept.extend(crate::quarantine::record(source, bytes, &refused, &self.shared.detector));
+                        if !worker.kept_already {
+                            kept.extend(crate::quarantine::record(source, bytes, &refused, &self.shared.detector));
+                        }
                         answers.push((*line, Err(refused)));
                     }
                 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Args;
 use ledger::clock::{Clock, SystemClock};
+use reads::guard::{Guard, Purpose};
 use reads::proofs::Proofs;
 use seal::random::RandomPool;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use views::open;
 use views::registers::Thing;
 use web::app::{App, Limits, Parts};
-use web::submit::{Done, RefusalCount, Submit, Unavailable};
+use web::submit::{Done, NotReplayed, RefusalCount, Submit, Unavailable};
 
 use crate::commands::source::expected;
 use crate::commands::{Data, look};
@@ -142,10 +143,10 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
     let limits = Limits::default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = Workers::start(&trail.intake, cores * WORKERS_A_CORE)?;
-    let submit = Arc::new(Intaking { intake: trail.intake.clone(), workers });
     let newest = crate::scrub::Newest::default();
     let shown = Arc::clone(&newest);
     let guard = Arc::new(look::guard(trail)?);
+    let submit = Arc::new(Intaking { intake: trail.intake.clone(), workers, guard: Arc::clone(&guard) });
     let limits_of_silence = trail.config.sources.iter().filter(|(_, source)| !source.out_of_use);
     let limits_of_silence = limits_of_silence.filter_map(|(name, source)| Some((name.clone(), source.quiet_after_s?)));
     let silence = Silence::new(Arc::clone(&guard), trail.intake.clone(), limits_of_silence.collect());
@@ -157,6 +158,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         catalogue: Arc::clone(&trail.catalogue),
         keys: keyring(trail)?,
         sources: trail.config.sources.iter().map(|(name, source)| (name.clone(), expected(source))).collect(),
+        environment: trail.config.environment.clone(),
         name: short_name(&trail.intake.reader().identity().origin),
         now: Arc::new(|| SystemClock.now()),
         random: Arc::new(|| RandomPool::default().take()),
@@ -332,6 +334,7 @@ fn follow<'scope, 'env>(
 struct Intaking {
     intake: Intake,
     workers: Workers,
+    guard: Arc<Guard>,
 }
 
 impl Submit for Intaking {
@@ -344,6 +347,10 @@ impl Submit for Intaking {
 
     fn own(&self, kind: &'static str, facts: Value) -> std::result::Result<u64, String> {
         self.intake.own_one(kind, facts).map_err(|why| format!("{why:#}"))
+    }
+
+    fn replay(&self, entry: u64, purpose: &Purpose) -> std::result::Result<Value, NotReplayed> {
+        crate::quarantine::replay(&self.guard, &self.intake, purpose, entry)
     }
 
     fn refused(&self, counts: Vec<RefusalCount>) -> std::result::Result<(), String> {

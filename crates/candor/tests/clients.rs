@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::http::Server;
+use support::http::{Server, certificate};
 use support::{folder, good};
 
 /// Records that each client hands over.
@@ -115,19 +115,48 @@ fn killed_at_random(folder: &Path, seed: u64, command: &dyn Fn() -> Command) {
     assert!(server.stop());
 }
 
+/// Sends over TLS to a server whose certificate is trusted, and to nobody else.
+fn over_tls(folder: &Path, command: &dyn Fn() -> Command) {
+    let data = folder.join("trail");
+    let text = data.to_str().expect("a path");
+    good(&["init", "--data", text]);
+    std::fs::write(data.join("tested"), "").expect("written");
+    let key = good(&["apikey", "add", "--data", text, "--scope", "append", "--source", "local"]);
+    std::fs::write(folder.join("key"), key.trim()).expect("written");
+    let (certificate, private) = certificate(folder);
+    let config =
+        format!("tls_certificate = {certificate:?}\ntls_key = {private:?}\n[sources.local]\nnumbered = true\n");
+    std::fs::write(data.join("candor.toml"), config).expect("written");
+    let server = Server::start(&data);
+    let url = format!("https://{}", server.address);
+    let (file, trusted) = (folder.join("key"), certificate.to_str().expect("a path"));
+    let run = |spool: &str, more: &[&str]| {
+        let mut client = command();
+        client.arg(folder.join(spool)).arg(&url).arg(&file).arg("20").args(more);
+        client.stderr(Stdio::null()).output().expect("the client runs")
+    };
+    let said = String::from_utf8(run("spool", &[trusted]).stdout).expect("text");
+    assert!(said.trim_end().ends_with("sent"), "{said}");
+    let said = String::from_utf8(run("distrustful", &[]).stdout).expect("text");
+    assert!(!said.trim_end().ends_with("sent"), "{said}");
+    assert!(server.stop());
+    let found = good(&["search", "--data", text, "--kind", "SYSTEM_EVENT", "--limit", "100", "--json"]);
+    assert_eq!(found.lines().count(), 20);
+}
+
+fn in_python() -> Command {
+    let mut command = Command::new(support::interpreter());
+    let home = support::root().join("clients/python");
+    command.env("PYTHONPATH", &home).env("PYTHONDONTWRITEBYTECODE", "1").arg(home.join("tests/driver.py"));
+    command
+}
+
 #[test]
 fn the_python_client_loses_and_doubles_nothing() {
     let folder = folder();
-    let command = || {
-        let python =
-            std::env::vars().find(|(name, _)| name == "CANDOR_PYTHON").map_or("python3".to_owned(), |(_, path)| path);
-        let mut command = Command::new(python);
-        let home = support::root().join("clients/python");
-        command.env("PYTHONPATH", &home).env("PYTHONDONTWRITEBYTECODE", "1").arg(home.join("tests/driver.py"));
-        command
-    };
-    killed_at_random(folder.path(), 7, &command);
-    let mut tests = Command::new(command().get_program());
+    killed_at_random(folder.path(), 7, &in_python);
+    over_tls(&folder.path().join("tls"), &in_python);
+    let mut tests = Command::new(support::interpreter());
     let home = support::root().join("clients/python");
     let output = tests
         .env("PYTHONPATH", &home)
@@ -151,5 +180,7 @@ fn the_rust_client_loses_and_doubles_nothing() {
         .current_dir(support::root())
         .status();
     assert!(build.expect("cargo runs").success());
-    killed_at_random(folder.path(), 11, &|| Command::new(examples.join("driver")));
+    let driver = || Command::new(examples.join("driver"));
+    killed_at_random(folder.path(), 11, &driver);
+    over_tls(&folder.path().join("tls"), &driver);
 }

@@ -3,23 +3,18 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use support::http::Server;
-use support::{folder, good, root};
+use support::http::{Server, certificate};
+use support::{folder, good, interpreter, root};
 
 /// Entries that the log grows to.
 const SIZE: u64 = 100_000;
 /// Records in a request.
 const BATCH: u64 = 1000;
 
-fn python() -> String {
-    std::env::vars().find(|(name, _)| name == "CANDOR_PYTHON").map_or("python3".to_owned(), |(_, value)| value)
-}
-
 fn client(prefix: &str, vkey: &str, key: &str, more: &[&str]) -> Command {
-    let mut command = Command::new(python());
+    let mut command = Command::new(interpreter());
     command.arg(root().join("verifier/tiles.py")).args([prefix, vkey, "--bearer", key]).args(more);
     command
 }
@@ -65,29 +60,6 @@ fn a_strangers_client_follows_the_log_from_its_start_to_a_hundred_thousand() {
     let other = "audit.example/log7+640a250f+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
     assert!(!client(&prefix, other, &read, &[]).status().expect("python3 runs").success());
     assert!(server.stop());
-}
-
-/// A certificate for 127.0.0.1, made by the Python environment's library.
-fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
-    const MAKE: &str = "
-import datetime, ipaddress, sys
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-key = ec.generate_private_key(ec.SECP256R1())
-name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, 'test')])
-now = datetime.datetime.now(datetime.timezone.utc)
-made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    .serial_number(7).not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-    .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address('127.0.0.1'))]), critical=False)
-    .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256()))
-open(sys.argv[1], 'wb').write(made.public_bytes(serialization.Encoding.PEM))
-open(sys.argv[2], 'wb').write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-";
-    let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
-    let status = Command::new(python()).args(["-c", MAKE]).arg(&certificate).arg(&key).status().expect("python3 runs");
-    assert!(status.success());
-    (certificate, key)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use support::http::Server;
 use support::{candor, files, folder, good, ingest, lines};
 
 fn record(kind: &str, id: &str, more: Value) -> String {
@@ -80,6 +81,26 @@ fn what_was_refused_is_kept_and_taken_in_when_it_can_be() {
     assert_eq!(recorded.len(), 3);
     let (_, outcomes) = replay(&[&entry]);
     assert_eq!(outcomes[0]["code"], "unknown_field");
+    assert_eq!(list().len(), 3, "without its secret it is no other line");
+    // The same over HTTP, by who operates.
+    let server = Server::start(&data);
+    let (operator, reader) = (server.key(json!({"scopes": ["operate"]})), server.read_key());
+    assert_eq!(server.get(&reader, "/v1/quarantine").status, 403);
+    let page = server.get(&operator, "/v1/quarantine?limit=2").json();
+    assert_eq!(page["kept"].as_array().map(Vec::len), Some(2), "{page}");
+    let next = format!("/v1/quarantine?limit=2&cursor={}", page["next"].as_str().expect("a third"));
+    let page = server.get(&operator, &next).json();
+    assert_eq!((&page["kept"][0]["code"], &page["next"]), (&json!("unknown_kind"), &Value::Null), "{page}");
+    assert!(page["kept"][0]["input"].is_null());
+    let again = |entry: &str| {
+        let headers = [support::http::bearer(&operator), ("Content-Type", "application/json".into())];
+        server.send("POST", &format!("/v1/quarantine/{entry}/replay"), &headers, b"{}")
+    };
+    let reply = again(&page["kept"][0]["entry"].to_string()).json();
+    assert_eq!((&reply["outcome"], &reply["why"]), (&json!("repeated"), &Value::Null), "{reply}");
+    assert_eq!(again(&entry).json()["code"], "unknown_field");
+    assert_eq!((again("0").status, again("99999999").status), (409, 404));
+    assert!(server.stop());
 }
 
 #[test]
@@ -98,6 +119,10 @@ fn a_broken_client_does_not_fill_the_trail_and_a_source_may_keep_nothing() {
     std::fs::write(data.join("candor.toml"), format!("{config}\n[sources.silent]\nquarantine = false\n"))
         .expect("written");
     ingest(text, broken.as_bytes(), &["--source", "silent"]);
+    // A record holds no NUL, what is kept may.
+    ingest(text, b"{\"\0\": 1}\n", &["--source", "local"]);
+    let kept = lines(&good(&["quarantine", "list", "--limit", "1", "--json", "--data", text]));
+    assert_eq!(kept[0]["size_bytes"], 8, "{kept:?}");
     let kept = good(&["quarantine", "list", "--source", "silent", "--data", text]);
     assert_eq!(kept, "");
 }

@@ -368,6 +368,36 @@ fn what_is_written_down_by_hand_says_who_wrote_it_and_when() {
     let ticket = shown(text, &["ticket", "T-1"]);
     assert_eq!(ticket["communication_log"][0]["content_summary"], "seems content");
     assert_eq!(good(&["history", "--data", text, "--customer", "c-1"]).lines().count(), 6, "and three looks at it");
+    {
+        // Over HTTP it is the same record; its author is the key.
+        std::fs::write(data.join("tested"), "").expect("written");
+        let key = good(&["apikey", "add", "--data", text, "--scope", "append", "--source", "local"]).trim().to_owned();
+        let server = Server::start(&data);
+        let add = |body: Value| {
+            let headers = [support::http::bearer(&key), ("Content-Type", "application/json".into())];
+            server.send("POST", "/v1/add", &headers, body.to_string().as_bytes())
+        };
+        let note = json!({"what": "note", "customer": "c-1", "ticket": "T-1", "summary": "called back"});
+        let reply = add(note);
+        assert_eq!((reply.status, &reply.json()["status"]), (201, &json!("committed")), "{}", reply.text());
+        for (body, why) in [
+            (json!({"what": "chat", "summary": "x"}), "nobody is named"),
+            (json!({"what": "chat", "summary": "x", "customer": "c-1", "duration": 3}), "a duration is of a call"),
+            (
+                json!({"what": "chat", "summary": "x", "customer": "c-1", "when": "2999-01-01T00:00:00Z"}),
+                "in the future",
+            ),
+            (json!({"what": "song", "summary": "x", "customer": "c-1"}), "what and summary are needed"),
+            (json!({"what": "chat", "summary": "x", "customer": "c-1", "author": "me"}), "a field is not known"),
+        ] {
+            let reply = add(body);
+            assert!(reply.status == 400 && reply.text().contains(why), "{why}: {}", reply.text());
+        }
+        assert!(server.stop());
+        let ticket = shown(text, &["ticket", "T-1"]);
+        assert_eq!(ticket["communication_log"][1]["content_summary"], "called back");
+        assert!(ticket["communication_log"][1]["author"].as_str().is_none_or(|author| author.starts_with("api-key-")));
+    }
     let future = support::bad(
         1,
         &["add", "--data", text, "chat", "--customer", "c-1", "--summary", "x", "--when", "2999-01-01T00:00:00Z"],
@@ -406,6 +436,7 @@ fn silence_is_told_once_and_ends_when_the_source_speaks() {
         let state = server.get(&server.read_key(), "/v1/sources/shop").json();
         assert_eq!((&state["state"], &state["entries_24h"]), (&json!("quiet"), &json!(0)), "the record is of March");
         assert!(state["lag_ms"].as_i64().is_some_and(|lag| lag > 86_400_000));
+        assert_eq!((&state["clock"]["records"], &state["clock"]["skew_ms"]), (&json!(1), &state["lag_ms"]));
         assert_eq!(server.get(&server.read_key(), "/v1/sources").json()["sources"].as_array().map(Vec::len), Some(2));
         assert_eq!(server.get(&server.read_key(), "/v1/sources/none").status, 404);
         assert!(server.stop());

@@ -16,8 +16,17 @@ pub struct Kept {
     pub code: Option<String>,
     /// Only entries below this index.
     pub below: Option<u64>,
-    /// Lines, at most.
+    /// Lines looked at, at most.
     pub limit: usize,
+}
+
+/// A page of what is kept.
+#[derive(Debug)]
+pub struct KeptPage {
+    /// Facts of each, newest first.
+    pub lines: Vec<Value>,
+    /// Where the next page begins; `None` if there is none.
+    pub next_below: Option<u64>,
 }
 
 impl Guard {
@@ -25,7 +34,7 @@ impl Guard {
     ///
     /// # Errors
     /// As [`Guard::find`].
-    pub fn quarantined(&self, purpose: &Purpose, kept: &Kept) -> Result<Granted<Vec<Value>>, Error> {
+    pub fn quarantined(&self, purpose: &Purpose, kept: &Kept) -> Result<Granted<KeptPage>, Error> {
         let mut words = vec![words::filter("kind", "INPUT_QUARANTINED")];
         words.extend(kept.source.as_ref().map(|source| words::filter("from", source)));
         let query = Query { words, below: kept.below, limit: usize::MAX, ..Query::default() };
@@ -37,11 +46,14 @@ impl Guard {
                 Ok(stored) => candidates.push(Candidate { stored, owner: None }),
                 Err(error) => failed = Some(error),
             }
-            failed.is_none() && candidates.len() < kept.limit
+            failed.is_none() && candidates.len() <= kept.limit
         })?;
         if let Some(error) = failed {
             return Err(error.into());
         }
+        let more = candidates.len() > kept.limit;
+        candidates.truncate(kept.limit);
+        let next_below = candidates.last().filter(|_| more).map(|candidate| candidate.stored.index);
         let access = self.grant(purpose, &candidates, json!({"quarantine": kept.source, "code": kept.code}), &[])?;
         let mut lines = Vec::new();
         for candidate in &candidates {
@@ -53,6 +65,6 @@ impl Guard {
                 lines.push(shown.record);
             }
         }
-        Ok(Granted::new(lines, access))
+        Ok(Granted::new(KeptPage { lines, next_below }, access))
     }
 }

@@ -13,6 +13,8 @@ use crate::guard::{Candidate, Granted, Guard, Purpose};
 const DAY_MS: u64 = 86_400_000;
 /// Streams shown of a source that numbers what it sends.
 const STREAMS_SHOWN: usize = 100;
+/// The newest records of a source that its clock is judged by.
+const CLOCK_RECORDS: usize = 64;
 /// Gaps shown, the newest.
 const GAPS_SHOWN: usize = 10;
 
@@ -67,7 +69,7 @@ impl Guard {
         expected: &Expected,
         now: UnixMillis,
     ) -> Result<Granted<Value>, Error> {
-        let last = self.views.newest(vec![words::filter("source", name)], 1)?;
+        let last = self.views.newest(vec![words::filter("source", name)], CLOCK_RECORDS)?;
         let about = |kind: &str| vec![words::filter("kind", kind), words::filter("from", name)];
         let gaps = self.views.newest(about("INGEST_GAP"), GAPS_SHOWN)?;
         let facts = |index: &u64| -> Result<Candidate, Error> {
@@ -88,22 +90,32 @@ impl Guard {
             "conflicts_24h": count(about("INPUT_CONFLICT"), Some(from))?,
             "refusal_records_24h": count(about("INPUT_REFUSED"), Some(from))?,
         });
-        let mut newest_gaps = Vec::new();
+        let (mut newest_gaps, mut lags) = (Vec::new(), Vec::new());
         for (place, candidate) in candidates.iter().enumerate() {
             let (shown, _) = self.open(candidate)?;
             if place < last.len() {
-                let at = candidate.stored.entry()?.at;
-                value["last_seen"] = at.rfc3339().into();
-                value["last_entry"] = shown.index.into();
-                // What the newest record says of its own time: on the way, or a clock that is off.
-                value["lag_ms"] = shown.clock.map_or(Value::Null, |clock| clock.lag_ms.into());
-                value["quiet_s"] = (now.0.saturating_sub(at.0) / 1000).into();
+                // What was written down before, elsewhere, says nothing of a clock of today.
+                let lag = shown.clock.map(|clock| clock.lag_ms);
+                lags.extend(lag.filter(|_| !shown.imported));
+                if place == 0 {
+                    // Of the newest: on its way, or by a clock that is off.
+                    value["lag_ms"] = lag.map_or(Value::Null, Value::from);
+                    let at = candidate.stored.entry()?.at;
+                    value["last_seen"] = at.rfc3339().into();
+                    value["last_entry"] = shown.index.into();
+                    value["quiet_s"] = (now.0.saturating_sub(at.0) / 1000).into();
+                }
             } else {
                 let record = &shown.record;
                 newest_gaps.push(json!({"entry": shown.index, "from": record["gap_from"], "to": record["gap_to"], "count": record["count"], "expected": record["expected"], "seen": record["seen"], "reason": record["reason_category"]}));
             }
         }
         value["newest_gaps"] = newest_gaps.into();
+        lags.sort_unstable();
+        if let Some(least) = lags.first() {
+            // The record that was quickest on the way says most of the clock: its lag is the way and the clock's error.
+            value["clock"] = json!({"records": lags.len(), "lag_ms": lags[lags.len() / 2], "skew_ms": least});
+        }
         let stream = |(stream, last, missing)| json!({"stream": stream, "last": last, "missing": missing});
         let streams: Vec<Value> = self.views.streams(name)?.into_iter().take(STREAMS_SHOWN).map(stream).collect();
         if !streams.is_empty() {

@@ -10,6 +10,7 @@
 //! - parsing borrows: memory is bounded by the line, whose length is bounded.
 #![forbid(unsafe_code)]
 
+pub mod by_hand;
 pub mod calendar;
 pub mod class;
 pub mod detect;

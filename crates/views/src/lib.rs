@@ -19,6 +19,7 @@ mod follow;
 pub mod index;
 pub mod inspect;
 pub mod open;
+mod open_rows;
 mod owners;
 pub mod registers;
 mod room;

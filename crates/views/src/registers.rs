@@ -16,6 +16,7 @@ use proof::encoding::big_endian;
 
 use crate::error::{Error, io};
 use crate::file::{EncryptedFile, Vault};
+use crate::open_rows::OpenRows;
 
 const ROW_BYTES: usize = 16;
 /// Rows read at once.
@@ -120,8 +121,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     runs: Vec<Arc<Run>>,
-    /// Rows not in a run yet, in the order of their entries.
-    open: Vec<(u64, u64)>,
+    /// Rows not in a run yet.
+    open: OpenRows,
     cursor: u64,
 }
 
@@ -171,19 +172,19 @@ impl Registers {
     pub(crate) fn flush(&self, end: u64) -> Result<(), Error> {
         let (first, mut rows) = {
             let state = self.shared.state.read().map_err(|_| Error::Stopped)?;
-            let rows: Vec<(u64, u64)> = state.open.iter().filter(|(_, entry)| *entry < end).copied().collect();
-            (state.cursor, rows)
+            (state.cursor, state.open.before(end))
         };
         // After a crash the index may follow from further back than the runs reach: they stay as they are.
         if end <= first {
             return Ok(());
         }
-        rows.sort_unstable();
+        // Sorted parts one after the other: the stable sort finds and merges them.
+        rows.sort();
         let run = self.shared.write(first, end, rows.into_iter().map(Ok))?;
         {
             let mut state = self.shared.state.write().map_err(|_| Error::Stopped)?;
             state.runs.push(Arc::new(run));
-            state.open.retain(|(_, entry)| *entry >= end);
+            state.open.drop_before(end);
             state.cursor = end;
         }
         // What cannot be merged now is tried again after the next flush.
@@ -197,8 +198,7 @@ impl Registers {
         let key = self.hash(thing, id);
         let (mut found, runs) = {
             let state = self.shared.state.read().map_err(|_| Error::Stopped)?;
-            let open = state.open.iter().filter(|(held, _)| *held == key).map(|(_, entry)| *entry);
-            (open.collect::<Vec<u64>>(), state.runs.clone())
+            (state.open.find(key), state.runs.clone())
         };
         for run in runs.iter().rev() {
             if found.len() >= limit {

@@ -4,7 +4,7 @@
 //! the view key. One thread adds and flushes; any may read.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, RwLock};
 use std::time::Duration;
@@ -26,6 +26,14 @@ const READERS: usize = 4;
 /// Register and hash of the id.
 type ThingKey = (u8, i64);
 
+/// Rows in memory.
+#[derive(Default)]
+struct Touched {
+    rows: HashMap<ThingKey, Row>,
+    /// Register, first entry and thing of each: lists go from the newest on and need not look at all.
+    order: BTreeSet<(u8, u64, i64)>,
+}
+
 /// The states of one trail.
 pub(crate) struct States {
     vault: Vault,
@@ -33,7 +41,7 @@ pub(crate) struct States {
     writing: Mutex<Connection>,
     reading: Vec<Mutex<Connection>>,
     /// Rows that were touched since the last flush, whole.
-    touched: RwLock<HashMap<ThingKey, Row>>,
+    touched: RwLock<Touched>,
     /// Entries below this were applied, and who waits for more.
     applied: (Mutex<u64>, Condvar),
 }
@@ -86,12 +94,15 @@ impl States {
                 none => none.insert(self.touched.write().map_err(|_| Error::Stopped)?),
             };
             let key = self.thing(change.register, &change.id);
-            let row = match held.entry(key) {
+            let Touched { rows, order } = &mut **held;
+            let row = match rows.entry(key) {
                 Entry::Occupied(held) => held.into_mut(),
                 Entry::Vacant(free) => {
                     let connection = self.writing.lock().map_err(|_| Error::Stopped)?;
                     let new = || Row { id: change.id.clone(), first: entry, ..Row::default() };
-                    free.insert(self.find(&connection, key)?.unwrap_or_else(new))
+                    let row = self.find(&connection, key)?.unwrap_or_else(new);
+                    order.insert((key.0, row.first, key.1));
+                    free.insert(row)
                 }
             };
             row.apply(change);
@@ -155,7 +166,7 @@ impl States {
         let mut connection = self.writing.lock().map_err(|_| Error::Stopped)?;
         let transaction = connection.transaction().map_err(states("write"))?;
         let touched = self.touched.read().map_err(|_| Error::Stopped)?;
-        let mut rows: Vec<(&ThingKey, &Row)> = touched.iter().collect();
+        let mut rows: Vec<(&ThingKey, &Row)> = touched.rows.iter().collect();
         rows.sort_by_key(|(key, row)| (key.0, row.first));
         let mut random = RandomPool::default();
         {
@@ -188,7 +199,7 @@ impl States {
         }
         transaction.commit().map_err(states("commit"))?;
         drop((touched, connection));
-        self.touched.write().map_err(|_| Error::Stopped)?.clear();
+        *self.touched.write().map_err(|_| Error::Stopped)? = Touched::default();
         Ok(())
     }
 
@@ -200,19 +211,14 @@ impl States {
             Some(connection) => connection,
             None => self.reading[0].lock().map_err(|_| Error::Stopped)?,
         };
-        // What is in memory and what is in the file are taken at one moment, so that nothing is missed that moves from
-        // here to there; the file is then read without keeping the writer waiting.
+        // What is in memory and what is in the file are read at one moment, so that nothing is missed that moves from here
+        // to there. The writer waits as long as a page takes.
+        let touched = self.touched.read().map_err(|_| Error::Stopped)?;
         let snapshot = connection.unchecked_transaction().map_err(states("read"))?;
-        let (mut found, own): (Vec<Row>, HashSet<i64>) = {
-            let touched = self.touched.read().map_err(|_| Error::Stopped)?;
-            let _: Option<i64> = snapshot
-                .query_row("SELECT entry FROM cursor", [], |row| row.get(0))
-                .optional()
-                .map_err(states("read"))?;
-            let own = || touched.iter().filter(|(key, _)| key.0 == register);
-            let fits = own().filter(|(_, row)| row.fits(wanted, shape));
-            (fits.map(|(_, row)| row.clone()).collect(), own().map(|(key, _)| key.1).collect())
-        };
+        let newest =
+            touched.order.range((register, 0, i64::MIN)..(register, wanted.below.unwrap_or(u64::MAX), i64::MIN));
+        let held = newest.rev().filter_map(|(_, _, thing)| touched.rows.get(&(register, *thing)));
+        let mut found: Vec<Row> = held.filter(|row| row.fits(wanted, shape)).take(wanted.limit).cloned().collect();
         let (mut sql, mut values) = (SELECT.to_owned(), vec![Sql::Integer(i64::from(register))]);
         let mut narrow = |condition: &str, value: Sql| {
             values.push(value);
@@ -250,7 +256,7 @@ impl States {
         {
             let (first, thing): (i64, i64) =
                 row.get(0).and_then(|first| Ok((first, row.get(1)?))).map_err(states("read"))?;
-            if !own.contains(&thing) {
+            if !touched.rows.contains_key(&(register, thing)) {
                 found.push(self.unseal(register, first, row.get(2).map_err(states("read"))?)?);
                 count += 1;
             }

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
-use crate::{alerts, completeness, keys, openapi, page, records, registers, search, trail};
+use crate::{alerts, completeness, keys, openapi, page, quarantine, records, registers, search, trail};
 
 /// Bounds of the server; each is documented in `docs/api.md`.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +79,8 @@ pub struct Parts {
     pub keys: Keyring,
     /// The sources that may be written to, and what is expected of each.
     pub sources: BTreeMap<String, Expected>,
+    /// Environment of the deployment, as records name it.
+    pub environment: String,
     /// Last part of the trail's name, as in `/trail/<name>/`.
     pub name: String,
     /// The clock.
@@ -202,6 +204,9 @@ pub fn router(app: Arc<App>) -> Router {
     }
     router
         .route("/v1/records", post(records::post))
+        .route("/v1/add", post(records::add))
+        .route("/v1/quarantine", get(quarantine::list))
+        .route("/v1/quarantine/{entry}/replay", post(quarantine::replay))
         .route("/v1/search", get(search::search))
         .route("/v1/counts", get(search::counts))
         .route("/v1/entries/{index}", get(search::entry))

@@ -21,6 +21,7 @@ pub mod openapi;
 mod page;
 mod params;
 mod problem;
+mod quarantine;
 mod records;
 mod refusals;
 mod registers;

@@ -1,5 +1,6 @@
 //! The description of the API (OpenAPI 3.1), made from the kinds and limits of this deployment.
 
+use record::by_hand::{Direction, What};
 use record::kinds::Catalogue;
 use record::schema::Authority;
 use record::things::{SHAPES, Shape};
@@ -321,6 +322,84 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
     (all, one, rotate)
 }
 
+/// What is written down by hand.
+fn by_hand(sources: &[String]) -> Value {
+    let named = |names: Vec<&str>| json!({"type": "string", "enum": names});
+    let text = || plain_text(256);
+    let body = json!({"type": "object", "additionalProperties": false, "required": ["what", "summary"],
+    "anyOf": [{"required": ["customer"]}, {"required": ["address"]}, {"required": ["phone"]}],
+    "properties": {
+        "what": named(What::NAMES.map(|(name, _)| name).to_vec()), "customer": text(), "address": text(), "phone": text(),
+        "direction": named(Direction::NAMES.map(|(name, _)| name).to_vec()), "summary": plain_text(4000),
+        "when": {"type": "string", "pattern": TIME, "description": "when it was; now, if it is left out"},
+        "staff": text(), "ticket": text(), "order": text(),
+        "duration": {"type": "integer", "minimum": 0, "maximum": 4_294_967_295u64, "description": "seconds of a call"},
+    }});
+    let more = [
+        ("400", "the body does not follow the rules, or does not go together"),
+        ("408", "the body came too slowly"),
+        ("409", "the id was used before for other content"),
+        ("413", "the body is over its limit"),
+        ("415", "another media type"),
+        ("422", "the record was refused: detail names the field and the limit"),
+    ];
+    let own = json!({
+        "201": json_answer("the record is durable and can be found", reference("Committed")),
+        "429": busy("this key has all the writes under way that one may"),
+    });
+    json!({"post": {
+        "operationId": "addByHand", "summary": "Write down what was said to a customer outside every system",
+        "description": "A chat, letter, talk, call or note, as `candor add` writes it; its author is the key that calls, its time of writing stands beside the time it was. Sent twice it is written twice: to send again in safety, send the record itself with an event_id to /v1/records.",
+        "parameters": [query("source", "the source that is written to; needed where the key is bound to several", json!({"type": "string", "enum": sources}))],
+        "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+        "responses": answers(own, &more),
+    }})
+}
+
+/// What is kept of refused input, and taking it in again.
+fn quarantine() -> (Value, Value) {
+    let mut parameters = vec![
+        query("source", "only of this source", plain_text(128)),
+        query("code", "only what was refused for this reason, such as unknown_field", plain_text(128)),
+        query("limit", "lines looked at, at most", json!({"type": "integer", "minimum": 1, "maximum": 200})),
+        query("cursor", "the next page, as the page before gave it", plain_text(512)),
+    ];
+    parameters.extend(why());
+    let page = json!({"type": "object", "required": ["kept", "next", "access", "tree_size"], "properties": {
+        "kept": {"type": "array", "items": {"type": "object"}}, "next": {"type": ["string", "null"]},
+        "access": index(), "tree_size": index(),
+    }});
+    let list = get(
+        "listQuarantine",
+        "Refused input that is kept, the newest first, without what was sent; needs the scope operate",
+        parameters,
+        answers(
+            json!({"200": json_answer("what is kept", page)}),
+            &[("400", "a parameter is not in its form"), ("404", "the cursor is of another query or run")],
+        ),
+    );
+    let outcome = json!({"type": "object", "required": ["entry", "outcome"], "properties": {
+        "entry": index(), "outcome": {"type": "string", "enum": ["accepted", "repeated", "conflict", "refused"]},
+        "new_entry": index(), "code": {"type": "string"}, "why": {"type": ["string", "null"]},
+    }});
+    let more = [
+        ("400", "the body does not follow the rules"),
+        ("404", "there is no such entry"),
+        ("408", "the body came too slowly"),
+        ("409", "the entry is no refused input, it is not kept any more, or its source is gone"),
+        ("413", "the body is over its limit"),
+        ("415", "another media type"),
+    ];
+    let nothing = json!({"type": "object", "additionalProperties": false, "maxProperties": 0});
+    let replay = json!({"parameters": [path("entry", "entry of the refused input", index())], "post": {
+        "operationId": "replayQuarantined", "summary": "Take refused input in again, as if its source sent it now",
+        "description": "Needs the scope operate. It adds records and alters none: what was taken in before is a repeat.",
+        "parameters": why(), "requestBody": {"required": true, "content": {"application/json": {"schema": nothing}}},
+        "responses": answers(json!({"200": json_answer("what became of it", outcome)}), &more),
+    }});
+    (list, replay)
+}
+
 /// A step of an alert.
 fn alert_step(step: &str, summary: &str) -> Value {
     let token = json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.:/+-]+$"});
@@ -431,6 +510,10 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         "sources": {"type": "array", "items": source.clone()}, "tree_size": index(),
     }});
     let bad = [("400", "a parameter is not in its form")];
+    let (kept, replay) = quarantine();
+    described["paths"]["/v1/add"] = by_hand(sources);
+    described["paths"]["/v1/quarantine"] = kept;
+    described["paths"]["/v1/quarantine/{entry}/replay"] = replay;
     described["paths"]["/v1/sources"] = get(
         "getSources",
         "What is known of every source",

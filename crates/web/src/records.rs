@@ -1,4 +1,4 @@
-//! `POST /v1/records`: one record, or a batch of lines.
+//! `POST /v1/records`: one record, or a batch of lines. `POST /v1/add`: what somebody writes down by hand.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use record::by_hand::{ByHand, Written};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::app::App;
 use crate::auth::{self, Caller};
 use crate::body::{self, Packing, Share};
+use crate::keys::object;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::submit::{Answer, RefusalCount, Unavailable};
@@ -44,6 +46,10 @@ struct BatchResult {
     tree_size: u64,
     results: Vec<LineResult>,
 }
+
+/// Names of what is written down by hand.
+const BY_HAND: [&str; 11] =
+    ["what", "customer", "address", "phone", "direction", "summary", "when", "staff", "ticket", "order", "duration"];
 
 /// Whether the body is one record or lines of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,15 +95,52 @@ pub(crate) async fn post(
         Form::Lines => cut(&app, &task, &bytes)?,
     };
     // Place and share stay with the work: a client that goes away does not make room for more than there is.
+    let answers = submitted(&app, &task, lines, (place, share)).await?;
+    respond(&app, &task, answers)
+}
+
+/// Hands lines over and waits for what became of them; what is `held` meanwhile stays with the work.
+async fn submitted(
+    app: &App,
+    task: &Task,
+    lines: Vec<(u64, Bytes)>,
+    held: impl Send + 'static,
+) -> Result<Vec<(u64, Answer)>, Problem> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let done = Box::new(move |answers| drop(sender.send((answers, place, share))));
+    let done = Box::new(move |answers| drop(sender.send((answers, held))));
     app.parts.submit.submit(&task.source, lines, done);
-    let (answers, _place, _share) =
+    let (answers, _held) =
         receiver.await.map_err(|_| crate::problem::internal(&"the work of a request ended early"))?;
-    let answers = answers.map_err(|why| match why {
+    answers.map_err(|why| match why {
         Unavailable::Now(why) => Problem::later(StatusCode::SERVICE_UNAVAILABLE, why),
         Unavailable::NoSource => no_source(),
+    })
+}
+
+/// Writes down what was said to a customer outside every system: the author is who calls.
+pub(crate) async fn add(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let caller = auth::caller(&app, &headers, Scope::Append)?;
+    let params = Params::read(query.as_deref(), &["source"])?;
+    let source = source(&app, &caller, params.text("source"))?;
+    let task = Task { source, form: Form::One, packing: Packing::Plain, idempotency: None };
+    let place = Place::take(&app, &caller)?;
+    let given = object(&app, &headers, body, &BY_HAND).await?;
+    let by_hand: ByHand = serde_json::from_value(given.into()).map_err(|_| {
+        Problem::bad(
+            "what and summary are needed; what, direction and duration must be as the description says, all else texts",
+        )
     })?;
+    let (now, mut random) = (app.now(), [0; 8]);
+    random.copy_from_slice(&(app.parts.random)()[..8]);
+    let (id, author) = (format!("hand-{}", proof::encoding::hex(&random)), caller.actor());
+    let written = Written { id: &id, now, author: &author, environment: &app.parts.environment };
+    let record = by_hand.record(&written).map_err(Problem::bad)?;
+    let answers = submitted(&app, &task, vec![(1, record.to_string().into())], place).await?;
     respond(&app, &task, answers)
 }
 

@@ -40,9 +40,21 @@ pub(crate) fn asked(
     own: &[&str],
     command: &'static str,
 ) -> Result<(Params, Purpose), Problem> {
+    asked_as(app, headers, query, own, command, Scope::Read)
+}
+
+/// The same for a caller of another scope.
+pub(crate) fn asked_as(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    own: &[&str],
+    command: &'static str,
+    scope: Scope,
+) -> Result<(Params, Purpose), Problem> {
     let known: Vec<&str> = own.iter().copied().chain(WHY).collect();
     let params = Params::read(query, &known)?;
-    let caller = auth::caller(app, headers, Scope::Read)?;
+    let caller = auth::caller(app, headers, scope)?;
     let purpose = params.bounded("purpose", 64)?.unwrap_or("api");
     if !purpose.bytes().all(proof::encoding::is_token_byte) {
         return Err(Problem::bad("the query parameter purpose must be letters, digits and _.:/+-"));
@@ -165,7 +177,7 @@ async fn own_write(app: &App, size: u64) -> Result<(), Problem> {
         .map_err(|_| Problem::later(StatusCode::CONFLICT, "the trail has not reached min_size within 5 s: ask again"))
 }
 
-fn index(text: &str) -> Result<u64, Problem> {
+pub(crate) fn index(text: &str) -> Result<u64, Problem> {
     number(text).ok_or_else(|| Problem::bad("the index must be a number in decimal, below 2^53"))
 }
 

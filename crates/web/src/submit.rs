@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use proof::hash::Hash;
+use reads::guard::Purpose;
+use serde_json::Value;
 
 /// What became of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,17 @@ pub enum Unavailable {
     NoSource,
 }
 
+/// Why nothing was taken in again.
+#[derive(Debug)]
+pub enum NotReplayed {
+    /// The entry could not be read.
+    NotRead(reads::error::Error),
+    /// The entry is no refused input, or what was sent is not there any more: one sentence.
+    NotKept(&'static str),
+    /// As for what is sent.
+    Unavailable(Unavailable),
+}
+
 /// What of refusals is recorded: what was counted of one source in one minute.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RefusalCount {
@@ -76,7 +89,14 @@ pub trait Submit: Send + Sync {
     ///
     /// # Errors
     /// They are not durable.
-    fn own(&self, kind: &'static str, facts: serde_json::Value) -> Result<u64, String>;
+    fn own(&self, kind: &'static str, facts: Value) -> Result<u64, String>;
+
+    /// Takes in again what is kept in the quarantine, as if its source sent it now; what became of it. Waits until it is
+    /// durable.
+    ///
+    /// # Errors
+    /// It is not there, or was not taken for sure.
+    fn replay(&self, entry: u64, purpose: &Purpose) -> Result<Value, NotReplayed>;
 
     /// Records what was refused.
     ///

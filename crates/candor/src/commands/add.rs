@@ -2,47 +2,22 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ledger::clock::{Clock, SystemClock};
-use proof::time::UnixMillis;
+use record::by_hand::{ByHand, Direction, What, Written};
 use seal::random::RandomPool;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Data, Output};
 use crate::intake::{Accepted, Worker};
 use crate::trail::{OpenMode, Trail};
 
-/// What is written down.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum What {
-    Chat,
-    Letter,
-    Sms,
-    Whatsapp,
-    /// A talk in person.
-    Talk,
-    Call,
-    /// A note that nobody outside sees; of a ticket, where one is given.
-    Note,
-}
-
-/// Which way it went.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Direction {
-    Inbound,
-    Outbound,
-    Internal,
-}
-
-impl Direction {
-    fn name(self) -> &'static str {
-        match self {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
-            Direction::Internal => "internal",
-        }
-    }
+/// One of these, by its name.
+fn named<T: Copy + Send + Sync + 'static>(names: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+    let find = move |given: String| names.iter().find(|(name, _)| **name == given).map(|(_, one)| *one);
+    PossibleValuesParser::new(names.iter().map(|(name, _)| *name)).try_map(move |given| find(given).ok_or("unknown"))
 }
 
 /// Whom it was with: one or more of these.
@@ -65,13 +40,13 @@ struct With {
 pub struct Add {
     #[command(flatten)]
     data: Data,
-    /// What it was.
-    #[arg(value_enum)]
+    /// What it was: a talk is one in person; a note is what nobody outside sees, of a ticket where one is given.
+    #[arg(value_parser = named(&What::NAMES))]
     what: What,
     #[command(flatten)]
     with: With,
     /// Which way it went. A talk has both; a note is internal.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = named(&Direction::NAMES))]
     direction: Option<Direction>,
     /// What it was about, in a few sentences; - reads them from standard input, so that no process list shows them.
     #[arg(long, value_name = "TEXT")]
@@ -101,32 +76,37 @@ pub struct Add {
 impl Add {
     pub fn run(self) -> Result<ExitCode> {
         let now = SystemClock.now();
-        let when = super::moment("--when", self.when.as_deref())?.unwrap_or(now);
-        if when > now {
-            bail!("add: --when is in the future: what has not happened can't be written down");
-        }
-        if self.duration.is_some() && self.what != What::Call {
-            bail!("add: --duration is of a call");
-        }
-        let (call, note) = (self.what == What::Call, self.what == What::Note && self.ticket.is_some());
-        if self.with.customer.is_none() && (note || call && self.with.phone.is_none()) {
-            bail!("add: a call is with a --customer or a --phone, a note of a ticket about a --customer: name them");
-        }
-        if (call || note) && self.with.address.is_some() || note && (self.with.phone.is_some() || self.order.is_some())
-        {
-            bail!("add: this can't hold an address, a note of a ticket no phone and no order either: leave it out");
-        }
+        let when = super::moment("--when", self.when.as_deref())?;
         let summary = match self.summary.as_str() {
             "-" => std::io::read_to_string(std::io::stdin()).context("read standard input")?.trim().to_owned(),
             text => text.to_owned(),
         };
+        let by_hand = ByHand {
+            what: self.what,
+            customer: self.with.customer,
+            address: self.with.address,
+            phone: self.with.phone,
+            direction: self.direction,
+            summary,
+            when: when.map(|when| when.rfc3339()),
+            staff: self.staff,
+            ticket: self.ticket,
+            order: self.order,
+            duration: self.duration,
+        };
         let id = format!("hand-{}", proof::encoding::hex(&RandomPool::default().take::<8>()));
+        let author = super::actor();
+        let line = |environment: &str| {
+            by_hand.record(&Written { id: &id, now, author: &author, environment }).map(|record| record.to_string())
+        };
+        // What does not go together is said before the trail is opened.
+        line("").map_err(|why| anyhow!("add: {why}"))?;
         let trail = Trail::open(&self.data.data, OpenMode::default())?;
         if let Err(error) = trail.intake.recipients(&self.source) {
             trail.close()?;
             return Err(error);
         }
-        let line = self.record(&id, (when, now), &summary, &trail.config.environment).to_string();
+        let line = line(&trail.config.environment).map_err(|why| anyhow!("add: {why}"))?;
         let answered = trail.intake.lines(&mut Worker::default(), &self.source, &[(1, line.as_bytes())]);
         trail.close()?;
         let (_, answer) = answered?.pop().context("the record was not answered")?;
@@ -141,76 +121,5 @@ impl Add {
             }
             Err(refused) => bail!("add: {}", refused.refusal),
         }
-    }
-
-    fn record(&self, id: &str, (when, now): (UnixMillis, UnixMillis), summary: &str, environment: &str) -> Value {
-        let author = super::actor();
-        let staff = self.staff.as_deref().unwrap_or(&author);
-        let otherwise = match self.what {
-            What::Talk | What::Note => Direction::Internal,
-            _ => Direction::Inbound,
-        };
-        let direction = self.direction.unwrap_or(otherwise);
-        let mut record = json!({
-            "timestamp": when.rfc3339(), "correlation_id": id, "source_component": "candor-add",
-            "environment": environment, "severity": "info", "event_id": id, "author": author,
-            "written_at": now.rfc3339(),
-        });
-        let mut set = |name: &str, value: Value| {
-            if !value.is_null() {
-                record[name] = value;
-            }
-        };
-        set("customer_id", json!(self.with.customer));
-        match (self.what, &self.ticket) {
-            (What::Call, ticket) => {
-                set("event_type", json!("CALL_LOGGED"));
-                set("call_id", json!(id));
-                set("call_timestamp", json!(when.rfc3339()));
-                set("call_duration", json!(self.duration));
-                set("customer_phone", json!(self.with.phone));
-                set("staff_member", json!(staff));
-                set("call_summary", json!(summary));
-                set("ticket_id", json!(ticket));
-                set("order_id", json!(self.order));
-                if direction != Direction::Internal {
-                    set("call_direction", json!(direction.name()));
-                }
-            }
-            (What::Note, Some(ticket)) => {
-                set("event_type", json!("TICKET_COMMUNICATION"));
-                set("ticket_id", json!(ticket));
-                set("type", json!("note"));
-                set("direction", json!(direction.name()));
-                set("user", json!(staff));
-                set("content_summary", json!(summary));
-            }
-            (what, ticket) => {
-                let kind = match (what, direction) {
-                    (What::Talk | What::Note, _) | (_, Direction::Internal) => "MESSAGE_NOTED",
-                    (_, Direction::Inbound) => "MESSAGE_RECEIVED",
-                    (_, Direction::Outbound) => "MESSAGE_SENT",
-                };
-                let channel = match what {
-                    What::Chat => "chat",
-                    What::Letter => "letter",
-                    What::Sms => "sms",
-                    What::Whatsapp => "whatsapp",
-                    What::Talk => "in_person",
-                    What::Note | What::Call => "note",
-                };
-                set("event_type", json!(kind));
-                set("message_id", json!(id));
-                set("channel", json!(channel));
-                set("direction", json!(direction.name()));
-                set("phone", json!(self.with.phone));
-                set("address", json!(self.with.address));
-                set("user_id", json!(staff));
-                set("content_summary", json!(summary));
-                set("ticket_id", json!(ticket));
-                set("order_id", json!(self.order));
-            }
-        }
-        record
     }
 }

@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 use reads::guard::Guard;
 use reads::quarantine::Kept;
-use serde_json::{Value, json};
+use serde_json::Value;
+use web::submit::{NotReplayed, Unavailable};
 
 use super::{Data, Output, Why, look};
-use crate::intake::{Accepted, Worker};
-use crate::quarantine::{SOFTWARE, line_of};
+use crate::quarantine;
 use crate::trail::Trail;
 
 /// `candor quarantine`
@@ -66,7 +66,7 @@ impl Which {
             below: self.below,
             limit: usize::from(self.limit),
         };
-        Ok(guard.quarantined(&look::purpose(&self.why, "quarantine"), &kept)?.into_inner())
+        Ok(guard.quarantined(&look::purpose(&self.why, "quarantine"), &kept)?.into_inner().lines)
     }
 }
 
@@ -127,32 +127,13 @@ impl Quarantine {
 }
 
 fn replay(guard: &Guard, trail: &Trail, why: &Why, entry: u64) -> Result<Value> {
-    let shown = guard.show(&look::purpose(why, "quarantine-replay"), entry)?.into_inner();
-    if shown.kind != "INPUT_QUARANTINED" {
-        bail!("quarantine replay: entry {entry} is no refused input");
-    }
-    let line = line_of(&shown.record).with_context(|| format!("entry {entry}: what was sent is not there any more"))?;
-    let source = shown.record["from_source"].as_str().unwrap_or_default();
-    trail.intake.recipients(source)?;
-    let answers = trail.intake.lines(&mut Worker::default(), source, &[(1, &line)])?;
-    let (_, answer) = answers.into_iter().next().context("the line was not answered")?;
-    let mut fields = json!({"entry": entry, "software": SOFTWARE, "actor": super::actor()});
-    let mut said = Value::Null;
-    let (outcome, new) = match answer {
-        Ok(Accepted::Committed { index, .. }) => ("accepted", Some(index)),
-        Ok(Accepted::Repeated { index, .. }) => ("repeated", Some(index)),
-        Ok(Accepted::Conflict { index }) => ("conflict", Some(index)),
-        Err(refused) => {
-            fields["code"] = refused.refusal.code().into();
-            said = refused.refusal.to_string().into();
-            ("refused", None)
+    let purpose = look::purpose(why, "quarantine-replay");
+    quarantine::replay(guard, &trail.intake, &purpose, entry).map_err(|why| match why {
+        NotReplayed::NotRead(why) => why.into(),
+        NotReplayed::NotKept(why) => anyhow!("quarantine replay: entry {entry}: {why}"),
+        NotReplayed::Unavailable(Unavailable::Now(why)) => anyhow!("quarantine replay: entry {entry}: {why}"),
+        NotReplayed::Unavailable(Unavailable::NoSource) => {
+            anyhow!("quarantine replay: entry {entry}: its source is not in candor.toml any more: add [sources.NAME]")
         }
-    };
-    fields["outcome"] = outcome.into();
-    if let Some(new) = new {
-        fields["new_entry"] = new.into();
-    }
-    trail.intake.own_one("QUARANTINE_REPLAYED", fields.clone())?;
-    fields["why"] = said;
-    Ok(fields)
+    })
 }

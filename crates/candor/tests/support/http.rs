@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -171,4 +171,32 @@ pub fn read_reply(stream: TcpStream) -> Reply {
         None => reader.read_to_end(&mut body).map(drop).expect("the body"),
     }
     Reply { status, headers, body }
+}
+
+/// A certificate for 127.0.0.1, made by the Python environment's library.
+pub fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    const MAKE: &str = "
+import datetime, ipaddress, sys
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+key = ec.generate_private_key(ec.SECP256R1())
+name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, 'test')])
+now = datetime.datetime.now(datetime.timezone.utc)
+made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    .serial_number(7).not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address('127.0.0.1'))]), critical=False)
+    .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True).sign(key, hashes.SHA256()))
+open(sys.argv[1], 'wb').write(made.public_bytes(serialization.Encoding.PEM))
+open(sys.argv[2], 'wb').write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+";
+    let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
+    let status = Command::new(super::interpreter())
+        .args(["-c", MAKE])
+        .arg(&certificate)
+        .arg(&key)
+        .status()
+        .expect("python3 runs");
+    assert!(status.success());
+    (certificate, key)
 }

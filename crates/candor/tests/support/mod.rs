@@ -8,6 +8,11 @@ use std::process::{Command, Output, Stdio};
 
 pub const CANDOR: &str = env!("CARGO_BIN_EXE_candor");
 
+/// The Python of the tests' own environment.
+pub fn interpreter() -> String {
+    std::env::vars().find(|(name, _)| name == "CANDOR_PYTHON").map_or("python3".to_owned(), |(_, path)| path)
+}
+
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -71,9 +76,7 @@ pub fn python(path: &Path) -> (i32, String) {
 
 /// The same with more arguments.
 pub fn python_with(path: &Path, more: &[&str]) -> (i32, String) {
-    let python =
-        std::env::vars().find(|(name, _)| name == "CANDOR_PYTHON").map_or("python3".to_owned(), |(_, value)| value);
-    let output = Command::new(python)
+    let output = Command::new(interpreter())
         .arg(root().join("verifier/verify.py"))
         .arg(path)
         .args(more)
