@@ -144,7 +144,18 @@ fn schemathesis(root: &Path) -> Result<()> {
     };
     said(&["init", "--origin", "audit.example/api"])?;
     let append = said(&["apikey", "add", "--scope", "append", "--source", "local"])?;
-    let read = said(&["apikey", "add", "--scope", "read", "--scope", "mirror", "--scope", "admin"])?;
+    let read = said(&[
+        "apikey",
+        "add",
+        "--scope",
+        "read",
+        "--role",
+        "compliance_officer",
+        "--scope",
+        "mirror",
+        "--scope",
+        "admin",
+    ])?;
     // The seed is fixed, so that a run here says something of the change and not of the day; other seeds are tried by
     // hand. One key may not do everything: who appends does not read.
     let configuration = "[headers]\nAuthorization = \"Bearer ${READ_KEY}\"\n\n[[operations]]\ninclude-name = \"POST /v1/records\"\nheaders = { Authorization = \"Bearer ${APPEND_KEY}\" }\n";

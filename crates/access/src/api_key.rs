@@ -8,6 +8,8 @@ use proof::hash::{Hash, sha256};
 use proof::time::UnixMillis;
 use serde_json::{Value, json};
 
+use crate::role::Role;
+
 /// What every key begins with, so that scanners of secrets know it.
 pub const PREFIX: &str = "candor_";
 /// Random bytes of a secret.
@@ -74,6 +76,8 @@ impl std::fmt::Debug for Token {
 pub struct Grant {
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// Roles in which it reads.
+    pub roles: Vec<Role>,
     /// Sources whose records it may append.
     pub sources: Vec<String>,
     /// When it ends by itself.
@@ -98,6 +102,18 @@ impl ApiKey {
     /// Whether it has a scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.grant.scopes.contains(&scope)
+    }
+
+    /// The roles in which it acts: those it was given, and those that its scopes are.
+    pub fn roles(&self) -> Vec<Role> {
+        let of_scope = |scope: &Scope| match scope {
+            Scope::Append => Some(Role::Source),
+            Scope::Mirror => Some(Role::Mirror),
+            Scope::Admin => Some(Role::Administrator),
+            Scope::Operate => Some(Role::Operations),
+            Scope::Read => None,
+        };
+        self.grant.roles.iter().copied().chain(self.grant.scopes.iter().filter_map(of_scope)).collect()
     }
 
     /// Whether it opens anything at this time.
@@ -147,6 +163,9 @@ pub fn create(random: &[u8; ID_BYTES + SECRET_BYTES], grant: &Grant, replaces: O
         "scopes": grant.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>(),
         "bound_sources": grant.sources,
     });
+    if !grant.roles.is_empty() {
+        facts["roles"] = grant.roles.iter().map(|role| role.name()).collect::<Vec<_>>().into();
+    }
     if let Some(expires) = grant.expires {
         facts["expires"] = expires.rfc3339().into();
     }
@@ -183,8 +202,15 @@ impl Keyring {
             "API_KEY_CREATED" => {
                 let digest = text("key_sha256").and_then(|hex| proof::encoding::from_hex(hex.as_bytes()).ok());
                 let Some(digest) = digest.map(Hash) else { return };
+                let scopes: Vec<Scope> = list("scopes").into_iter().filter_map(Scope::parse).collect();
+                let mut roles: Vec<Role> = list("roles").into_iter().filter_map(Role::parse).collect();
+                if roles.is_empty() && scopes.contains(&Scope::Read) {
+                    // Made before keys had roles, when one that read could read all.
+                    roles.push(Role::ComplianceOfficer);
+                }
                 let grant = Grant {
-                    scopes: list("scopes").into_iter().filter_map(Scope::parse).collect(),
+                    scopes,
+                    roles,
                     sources: list("bound_sources").into_iter().map(str::to_owned).collect(),
                     expires: time("expires"),
                     label: text("label").map(str::to_owned),
@@ -237,7 +263,13 @@ mod tests {
 
     fn grant() -> Grant {
         let expires = Some(UnixMillis(NOW.0 + 1000));
-        Grant { scopes: vec![Scope::Append], sources: vec!["shop".into()], expires, label: Some("till".into()) }
+        Grant {
+            scopes: vec![Scope::Append],
+            roles: Vec::new(),
+            sources: vec!["shop".into()],
+            expires,
+            label: Some("till".into()),
+        }
     }
 
     #[test]

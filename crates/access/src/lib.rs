@@ -1,12 +1,15 @@
-//! Who may call: API keys, their scopes and their life.
+//! Who may do what: API keys, roles, policies.
 //!
-//! Owns what a key is and when it opens a door. Keys are made, rotated and revoked by records of the trail
-//! (API_KEY_CREATED, API_KEY_REVOKED); [`api_key::Keyring`] is their fold and holds nothing that the trail does not. People,
-//! sessions, roles and policies are not here yet.
+//! Owns what a key is and when it opens a door, what roles there are, and the decision by policies. Keys are made, rotated
+//! and revoked by records of the trail (API_KEY_CREATED, API_KEY_REVOKED); [`api_key::Keyring`] is their fold and holds
+//! nothing that the trail does not. People and their sessions are not here yet.
 //!
 //! Invariants:
 //! - the trail and the keyring hold a digest of a key's secret, never the secret;
-//! - a key does what its scopes name and nothing else: who may append may not read.
+//! - a key does what its scopes name and nothing else: who may append may not read;
+//! - what no policy permits is refused.
 #![forbid(unsafe_code)]
 
 pub mod api_key;
+pub mod policy;
+pub mod role;

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ledger::clock::{Clock, SystemClock};
-use reads::guard::Purpose;
 use reads::registers::{Listing, Wanted};
 use record::things::shape;
 use serde_json::{Value, json};
 
 use crate::bench::quantiles;
+use crate::commands::Why;
 use crate::ingest::BATCH_LINES;
 use crate::intake::Worker;
 use crate::trail::Trail;
@@ -50,7 +50,7 @@ pub fn measure(trail: &Trail, tickets: u64) -> Result<Value> {
     }
     let rate = lines.len() as f64 / start.elapsed().as_secs_f64();
     let guard = crate::commands::look::guard(trail)?;
-    let purpose = Purpose { actor: "bench".into(), purpose: "bench".into(), justification: None, command: "bench" };
+    let purpose = crate::commands::look::purpose(&Why { purpose: "bench".into(), justification: None }, "bench");
     let ticket = shape("ticket").context("there are tickets")?;
     let timed = |read: &dyn Fn(u64) -> Result<()>| -> Result<Value> {
         let mut taken = Vec::new();

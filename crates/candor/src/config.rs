@@ -31,6 +31,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "none",
         "A file of rules that adds to the shipped ones, replaces one by its name, or puts it out of use (docs/watch.md).",
     ),
+    (
+        "policy_file",
+        "none",
+        "File of Cedar policies that stands whole in the place of the shipped ones (docs/policy.md); `candor policy show` prints what holds.",
+    ),
     ("listen", "\"127.0.0.1:8420\"", "Address and port that `candor serve` listens on."),
     (
         "tls_certificate",
@@ -108,6 +113,7 @@ pub struct Config {
     pub high_water_copy: Option<PathBuf>,
     pub kinds_folder: Option<PathBuf>,
     pub rules_file: Option<PathBuf>,
+    pub policy_file: Option<PathBuf>,
     pub listen: SocketAddr,
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
@@ -214,6 +220,7 @@ impl Default for Config {
             high_water_copy: None,
             kinds_folder: None,
             rules_file: None,
+            policy_file: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             tls_certificate: None,
             tls_key: None,
@@ -314,6 +321,7 @@ mod tests {
             high_water_copy: Some("h".into()),
             kinds_folder: Some("k".into()),
             rules_file: Some("r".into()),
+            policy_file: Some("p".into()),
             tls_certificate: Some("c".into()),
             tls_key: Some("t".into()),
             ..Config::default()

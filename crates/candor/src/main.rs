@@ -15,6 +15,7 @@ mod generate;
 mod import;
 mod ingest;
 mod intake;
+mod policy;
 mod postfix;
 mod progress;
 mod quarantine;

@@ -3,6 +3,7 @@
 //! Kept is what was sent, with secrets cut; input that was refused for holding what may not be kept is not. One line is
 //! kept once, and of each source a few in a minute: a client that is broken must not fill the trail.
 
+use access::policy::Action;
 use proof::hash::sha256;
 use reads::guard::{Guard, OwnRecord, Purpose};
 use record::detect::{Depth, Detector, cut};
@@ -69,7 +70,8 @@ pub fn line_of(facts: &Value) -> Option<Vec<u8>> {
 /// of it is recorded (QUARANTINE_REPLAYED) and given, with a sentence where it was refused again.
 pub fn replay(guard: &Guard, intake: &Intake, purpose: &Purpose, entry: u64) -> Result<Value, NotReplayed> {
     let now = |why: anyhow::Error| NotReplayed::Unavailable(Unavailable::Now(format!("{why:#}")));
-    let shown = guard.show(purpose, entry).map_err(NotReplayed::NotRead)?.into_inner();
+    guard.may(purpose, Action::ReplayQuarantined, None).map_err(NotReplayed::NotRead)?;
+    let shown = guard.quarantined_entry(purpose, entry).map_err(NotReplayed::NotRead)?.into_inner();
     if shown.kind != "INPUT_QUARANTINED" {
         return Err(NotReplayed::NotKept("the entry is no refused input"));
     }

@@ -89,7 +89,13 @@ impl Serve {
 
 /// The first key of a trail.
 fn create_admin(trail: &Trail) -> Result<Token> {
-    let grant = Grant { scopes: vec![Scope::Admin], sources: Vec::new(), expires: None, label: Some("first".into()) };
+    let grant = Grant {
+        scopes: vec![Scope::Admin],
+        roles: Vec::new(),
+        sources: Vec::new(),
+        expires: None,
+        label: Some("first".into()),
+    };
     create_key(&trail.intake, &grant, &crate::commands::actor())
 }
 

@@ -2,10 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 
+use access::policy::Policy;
 use anyhow::{Context, Result, anyhow, bail};
 use ledger::clock::{Clock, SystemClock};
 use ledger::disk::{Disk, RealDisk, is_network_file_system};
@@ -89,6 +90,8 @@ pub struct Trail {
     pub intake: Intake,
     /// Whether the trail says by which rules alerts are raised.
     pub rules_recorded: AtomicBool,
+    /// The policies that the trail says hold.
+    pub policy: Mutex<Option<Arc<Policy>>>,
     sequencer: Option<Sequencer<Companion>>,
     _lock: File,
 }
@@ -324,6 +327,7 @@ impl Trail {
             catalogue,
             intake,
             rules_recorded: AtomicBool::new(false),
+            policy: Mutex::default(),
             sequencer: Some(sequencer),
             _lock: guard,
         };

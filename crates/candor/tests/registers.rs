@@ -135,11 +135,11 @@ fn things_come_back_whole_at_any_time_and_without_who_was_erased() {
         let server = Server::start(&data);
         let read = server.read_key();
         for ((register, id), thing) in things.iter().zip(&first) {
-            let answer = server.get(&read, &format!("/v1/{register}/{id}?at={now}"));
+            let answer = server.read(&read, &format!("/v1/{register}/{id}?at={now}"));
             assert_eq!((answer.status, &answer.json()["thing"]), (200, thing), "{register}");
         }
         let ids = |query: &str| -> Vec<Value> {
-            let answer = server.get(&read, query);
+            let answer = server.read(&read, query);
             assert_eq!(answer.status, 200, "{query}: {}", answer.text());
             let field = |thing: &Value| thing.as_object().and_then(|thing| thing.values().next().cloned());
             answer.json()["things"].as_array().into_iter().flatten().filter_map(field).collect()
@@ -165,7 +165,7 @@ fn things_come_back_whole_at_any_time_and_without_who_was_erased() {
         assert_eq!(server.get(&read, &format!("/v1/tickets?limit=3&cursor={cursor}")).status, 404, "another list");
         assert_eq!(server.get(&read, "/v1/tickets?open=perhaps").status, 400);
         assert_eq!(server.get(&read, "/v1/tickets/T-9").status, 404);
-        assert_eq!(server.get(&read, "/v1/tickets/T-1?at=2026-03-01T00:00:00Z").status, 404, "not yet");
+        assert_eq!(server.read(&read, "/v1/tickets/T-1?at=2026-03-01T00:00:00Z").status, 404, "not yet");
         assert_eq!(server.get(&read, "/v1/tickets/T-1?at=yesterday").status, 400);
         assert_eq!(server.get(&server.append_key(), "/v1/tickets/T-1").status, 403);
         assert!(server.stop());

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::http::{Server, bearer};
+use support::http::Server;
 use support::{folder, good, python, root};
 
 fn relay(folder: &Path, what: &str) -> String {
@@ -33,7 +33,7 @@ fn counts(server: &Server, key: &str, kind: &str) -> BTreeMap<(String, String), 
     let mut found = BTreeMap::new();
     let mut path = format!("/v1/search?kind={kind}&limit=100");
     loop {
-        let page = server.get(key, &path).json();
+        let page = server.read(key, &path).json();
         for hit in page["entries"].as_array().expect("entries") {
             let word = |name: &str| hit["record"][name].as_str().unwrap_or_default().to_owned();
             *found.entry((word("status"), word("reason_category"))).or_insert(0) += 1;
@@ -63,7 +63,8 @@ fn what_became_of_fifty_mails_is_what_queues_and_mailboxes_say() {
         format!("[sources.relay]\nrecipients = \"full_address\"\nlog = {log:?}\n"),
     )
     .expect("written");
-    let read = good(&["apikey", "add", "--data", text, "--scope", "read"]).trim().to_owned();
+    let read =
+        good(&["apikey", "add", "--data", text, "--scope", "read", "--role", "compliance_officer"]).trim().to_owned();
     let server = Server::start(&data);
     relay(&mails, "send");
     let truth: Value = serde_json::from_str(&relay(&mails, "truth")).expect("JSON");
@@ -94,11 +95,11 @@ fn what_became_of_fifty_mails_is_what_queues_and_mailboxes_say() {
     assert_eq!(truth["near_queue"], 6);
 
     // One recipient: what was said to them, a receipt that a stranger checks, and then they are forgotten.
-    let hits = server.get(&read, "/v1/search?q=known7&kind=EMAIL_SENT").json();
+    let hits = server.read(&read, "/v1/search?q=known7&kind=EMAIL_SENT").json();
     let index = hits["entries"][0]["index"].as_u64().expect("the mail to known7");
     let correlation = hits["entries"][0]["record"]["correlation_id"].as_str().expect("an id").to_owned();
     let path = format!("/v1/correlations/{}/history", correlation.replace(':', "%3A").replace('@', "%40"));
-    let history = server.send("GET", &path, &[bearer(&read)], b"").json();
+    let history = server.read(&read, &path).json();
     assert!(history["entries"].as_array().is_some_and(|entries| entries.len() >= 6), "{history}");
     let receipt = folder.path().join("receipt.json");
     std::fs::write(&receipt, server.get(&read, &format!("/v1/receipts/{index}")).body).expect("written");

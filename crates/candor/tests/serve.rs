@@ -44,7 +44,7 @@ fn what_is_written_is_found_read_and_proved() {
     // One's own write is there at once, and pages go on where they ended.
     let size = answer["tree_size"].as_u64().expect("a size");
     let mut seen = Vec::new();
-    let mut path = format!("/v1/search?q=lanterns&limit=8&min_size={size}");
+    let mut path = format!("/v1/search?q=lanterns&limit=8&min_size={size}&justification=test");
     loop {
         let page = server.get(&read, &path);
         assert_eq!(page.status, 200, "{}", page.text());
@@ -52,7 +52,7 @@ fn what_is_written_is_found_read_and_proved() {
         seen.extend(page["entries"].as_array().expect("entries").iter().map(|hit| hit["index"].as_u64()));
         let Some(cursor) = page["next"].as_str() else { break };
         assert_eq!(server.get(&read, &format!("/v1/search?q=kettles&cursor={cursor}")).status, 404, "another query");
-        path = format!("/v1/search?q=lanterns&limit=8&cursor={cursor}");
+        path = format!("/v1/search?q=lanterns&limit=8&cursor={cursor}&justification=test");
     }
     assert_eq!(seen.len(), 30);
     assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "{seen:?}");
@@ -61,13 +61,13 @@ fn what_is_written_is_found_read_and_proved() {
     let by_kind = counts("from=2026-11-20T00:00:00Z&until=2026-11-21T00:00:00Z");
     assert_eq!((&by_kind["counts"], &by_kind["total"]), (&json!({"EMAIL_SENT": 31}), &json!(31)), "{by_kind}");
     assert_eq!(counts("by=day&kind=EMAIL_SENT&q=lanterns")["counts"], json!({"2026-11-20": 30}));
-    let entry = server.get(&read, &format!("/v1/entries/{index}")).json();
+    let entry = server.read(&read, &format!("/v1/entries/{index}")).json();
     assert_eq!(entry["record"]["message_content"]["subject"], "about kettles");
     let history = server.get(&read, "/v1/customers/c-a1/history?purpose=case&justification=T-1").json();
     let kinds: Vec<&str> =
         history["entries"].as_array().expect("entries").iter().filter_map(|hit| hit["kind"].as_str()).collect();
     assert_eq!(kinds, ["EMAIL_SENT", "SUBJECT_SEEN"], "the read before this one is in it");
-    assert_eq!(server.get(&read, "/v1/correlations/corr-a1/history").json()["entries"][0]["index"], index);
+    assert_eq!(server.read(&read, "/v1/correlations/corr-a1/history").json()["entries"][0]["index"], index);
     assert_eq!(server.get(&read, "/v1/entries/999999").status, 404);
     assert_eq!(server.get(&read, "/v1/entries/01").status, 400);
 
@@ -107,9 +107,12 @@ fn keys_do_what_their_scopes_say_until_they_end() {
         json!({"scopes": ["append", "read"], "sources": ["local"]}),
         json!({"scopes": ["append"]}),
         json!({"scopes": ["append"], "sources": ["nowhere"]}),
-        json!({"scopes": ["read"], "sources": ["local"]}),
+        json!({"scopes": ["read"], "roles": ["legal"], "sources": ["local"]}),
+        json!({"scopes": ["read"]}),
+        json!({"scopes": ["read"], "roles": ["source"]}),
+        json!({"scopes": ["mirror"], "roles": ["legal"]}),
         json!({"scopes": []}),
-        json!({"scopes": ["read"], "more": 1}),
+        json!({"scopes": ["read"], "roles": ["legal"], "more": 1}),
     ] {
         let headers = [bearer(&server.admin), ("Content-Type", "application/json".into())];
         assert_eq!(server.send("POST", "/v1/keys", &headers, grant.to_string().as_bytes()).status, 400, "{grant}");

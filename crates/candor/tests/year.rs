@@ -95,7 +95,7 @@ fn whole(data: &std::path::Path, year: &Year) {
     let read = server.read_key();
     let get = |register: &str, id: &str| {
         let path = record::things::shape(register).expect("a register").path;
-        let reply = server.get(&read, &format!("/v1/{path}/{id}"));
+        let reply = server.read(&read, &format!("/v1/{path}/{id}"));
         assert_eq!(reply.status, 200, "{register} {id}: {}", reply.text());
         reply.json()["thing"].clone()
     };

@@ -1,5 +1,6 @@
 //! Alerts: the steps that a person takes, and rules tried over the past.
 
+use access::policy::Action;
 use proof::time::UnixMillis;
 use record::things::status_of;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use views::registers::Thing;
 use views::watch::{Alert, Rules, Trial};
 
 use crate::error::Error;
-use crate::guard::{Granted, Guard, OwnRecord, Purpose};
+use crate::guard::{Granted, Guard, Look, OwnRecord, Purpose};
 
 /// Entries of one alert that are looked at.
 const STEPS_MAX: usize = 100;
@@ -36,8 +37,15 @@ impl Guard {
     /// Records a step of an alert; the entry. One that was taken before is not taken again: its entry is given.
     ///
     /// # Errors
-    /// [`Error::NoSuchThing`] if there is no such alert; it could not be recorded.
-    pub fn alert_step(&self, id: &str, step: PersonStep, actor: &str, reason: Option<&str>) -> Result<u64, Error> {
+    /// [`Error::Denied`]; [`Error::NoSuchThing`] if there is no such alert; it could not be recorded.
+    pub fn alert_step(
+        &self,
+        purpose: &Purpose,
+        id: &str,
+        step: PersonStep,
+        reason: Option<&str>,
+    ) -> Result<u64, Error> {
+        self.may(purpose, Action::StepAlert, Some("alerts"))?;
         let (kind, state) = match step {
             PersonStep::Acknowledge => ("ALERT_ACKNOWLEDGED", "acknowledged"),
             PersonStep::Resolve => ("ALERT_RESOLVED", "resolved"),
@@ -59,7 +67,7 @@ impl Guard {
             raised = raised.or(Some(facts.into()));
         }
         let raised = raised.ok_or(Error::NoSuchThing)?;
-        let mut fields = json!({"alert_id": id, "rule": raised["rule"], "state": state, "actor": actor});
+        let mut fields = json!({"alert_id": id, "rule": raised["rule"], "state": state, "actor": purpose.actor});
         for name in ["group", "about", "about_id"] {
             if let Some(value) = raised.get(name) {
                 fields[name] = value.clone();
@@ -85,7 +93,7 @@ impl Guard {
         let filters = json!({
             "rules_sha256": past.rules.digest().hex(), "from": past.from.rfc3339(), "until": past.until.rfc3339(),
         });
-        let access = self.grant(purpose, &[], filters, &[])?;
+        let access = self.grant(purpose, &[], Look::new(Action::Count, filters))?;
         let trial = Trial {
             reader: &self.reader,
             store: &self.store,

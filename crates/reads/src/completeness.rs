@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use access::policy::Action;
 use proof::time::UnixMillis;
 use record::things::time;
 use serde_json::{Value, json};
 use views::cycles::{CYCLES, Cycle, Follow};
 
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, Purpose};
+use crate::guard::{Candidate, Granted, Guard, Look, Purpose};
 
 /// A page of what stands open of one cycle.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Guard {
     /// # Errors
     /// As [`Guard::find`].
     pub fn open_cycles(&self, purpose: &Purpose, now: UnixMillis) -> Result<Granted<Value>, Error> {
-        let access = self.grant(purpose, &[], json!({"completeness": "all"}), &[])?;
+        let access = self.grant(purpose, &[], Look::new(Action::ReadCompleteness, json!({"completeness": "all"})))?;
         let mut all = Vec::new();
         for (cycle, count) in CYCLES.iter().zip(self.views.cycles().counts()?) {
             let oldest_s = count.oldest_ms.map(|oldest| now.0.saturating_sub(oldest) / 1000);
@@ -67,7 +68,8 @@ impl Guard {
         for entry in entries {
             candidates.push(Candidate { stored: self.reader.entry(entry)?, owner: None });
         }
-        let access = self.grant(purpose, &candidates, json!({"completeness": name}), &[])?;
+        let access =
+            self.grant(purpose, &candidates, Look::new(Action::ReadCompleteness, json!({"completeness": name})))?;
         let mut open = Vec::with_capacity(candidates.len());
         for candidate in &candidates {
             open.extend(self.open_line(&CYCLES[place], candidate, now)?);

@@ -1,5 +1,7 @@
 //! The error of this crate.
 
+use access::policy::{Action, Explanation};
+
 /// Why nothing is shown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -9,6 +11,9 @@ pub enum Error {
     /// The rule that refused.
     #[error("read: {0}")]
     Refused(&'static str),
+    /// The policies refused.
+    #[error("{}: {}", .0.words(), sentence(.1))]
+    Denied(Action, Box<Explanation>),
     /// There was no such thing, or not yet.
     #[error("read: there is nothing of this id in the register, or was not at that time")]
     NoSuchThing,
@@ -49,8 +54,24 @@ impl Error {
     /// Sorts the error by what the caller must do.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Refused(_) => Kind::Denied,
+            Error::Refused(_) | Error::Denied(..) => Kind::Denied,
             _ => Kind::Retry,
         }
     }
+}
+
+/// Why it was refused, what to do instead, and who may do it.
+pub fn sentence(why: &Explanation) -> String {
+    let mut text = match why.rules.as_slice() {
+        [] => "no rule lets this role do it".to_owned(),
+        rules => rules.iter().map(|(rule, says)| format!("{says} ({rule})")).collect::<Vec<_>>().join("; "),
+    };
+    if !why.instead.is_empty() {
+        text.push_str(&format!(": {}", why.instead.join(", or ")));
+    }
+    if !why.roles.is_empty() {
+        let roles: Vec<String> = why.roles.iter().map(|role| role.words()).collect();
+        text.push_str(&format!("; these roles may: {}", roles.join(", ")));
+    }
+    text
 }

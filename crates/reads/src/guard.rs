@@ -1,14 +1,17 @@
 //! The guard: decide, record, open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use access::policy::{Action, Asked, Policy};
+use access::role::Role;
 use ledger::reader::{Reader, StoredEntry};
 use proof::hash::sha256_parts;
 use proof::receipt::Receipt;
 use proof::time::UnixMillis;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
+use record::things::Shape;
 use seal::crypto::KeyedHash;
 use seal::shared::SharedStore;
 use serde_json::{Value, json};
@@ -21,8 +24,6 @@ use views::words;
 use crate::error::Error;
 use crate::shown::{Shown, show};
 
-/// Persons that one answer may show without a bulk approval.
-pub const PERSONS_MAX: usize = 200;
 /// Entries of one history shown at once, at most: the newest.
 pub const HISTORY_MAX: usize = 10_000;
 /// Candidates looked at beyond the hits wanted, since words of erased persons and hash collisions fall away.
@@ -53,12 +54,40 @@ pub trait Recorder: Send + Sync {
 pub struct Purpose {
     /// Opaque id of the reader.
     pub actor: String,
+    /// Roles of the reader.
+    pub roles: Vec<Role>,
+    /// Whether the reader signed in with a second factor.
+    pub second_factor: bool,
+    /// Subjects that the reader is: a customer who reads their own.
+    pub own: Vec<u64>,
     /// Purpose, a token.
     pub purpose: String,
     /// Case id or reason.
     pub justification: Option<String>,
     /// The command or page.
     pub command: &'static str,
+}
+
+/// What is about to be shown, as policies and the trail see it.
+pub(crate) struct Look<'a> {
+    /// What is done.
+    pub(crate) action: Action,
+    /// The register it is done to.
+    pub(crate) register: Option<&'a str>,
+    /// The question, without its words.
+    pub(crate) filters: Value,
+    /// Its words.
+    pub(crate) words: &'a [String],
+}
+
+impl<'a> Look<'a> {
+    pub(crate) fn new(action: Action, filters: Value) -> Look<'a> {
+        Look { action, register: None, filters, words: &[] }
+    }
+
+    pub(crate) fn of(self, shape: &'a Shape) -> Look<'a> {
+        Look { register: Some(shape.path), ..self }
+    }
 }
 
 /// Something that was decided and recorded before it was opened.
@@ -181,6 +210,8 @@ pub struct Guard {
     pub recorder: Arc<dyn Recorder>,
     /// Keyed digest of search words.
     pub digest: KeyedHash,
+    /// Who may do what.
+    pub policy: Arc<Policy>,
 }
 
 pub(crate) struct Candidate {
@@ -189,30 +220,69 @@ pub(crate) struct Candidate {
 }
 
 impl Guard {
-    /// Whether the read may go on. Everything that is shown passes here.
-    fn decide(&self, purpose: &Purpose, persons: usize) -> Result<(), Error> {
+    /// Whether the read may go on, and the rule that says so. Everything that is shown passes here.
+    fn decide(
+        &self,
+        purpose: &Purpose,
+        look: &Look<'_>,
+        candidates: &[Candidate],
+        persons: &BTreeMap<u64, u64>,
+    ) -> Result<(Option<String>, Result<(), Error>), Error> {
         if purpose.actor.is_empty() || purpose.purpose.is_empty() {
-            return Err(Error::Refused("a reader and a purpose must be named"));
+            return Ok((None, Err(Error::Refused("a reader and a purpose must be named"))));
         }
-        if persons > PERSONS_MAX {
-            return Err(Error::Refused("more than 200 persons in one answer need a bulk approval: narrow the search"));
+        let mut classes = BTreeSet::new();
+        for candidate in candidates {
+            classes.insert(candidate.stored.entry()?.class.to_owned());
         }
-        Ok(())
+        let asked = Asked {
+            roles: &purpose.roles,
+            action: look.action,
+            register: look.register,
+            purpose: &purpose.purpose,
+            justified: purpose.justification.as_ref().is_some_and(|reason| !reason.trim().is_empty()),
+            persons: persons.len() as u64,
+            classes: classes.iter().map(String::as_str).collect(),
+            second_factor: purpose.second_factor,
+            own: !purpose.own.is_empty() && candidates.iter().all(|candidate| is_own(purpose, candidate)),
+            approvals: BTreeSet::new(),
+        };
+        let decision = self.policy.decide(&asked);
+        let refused = || Err(Error::Denied(look.action, Box::new(self.policy.explain(&asked))));
+        Ok((decision.rule, if decision.permitted { Ok(()) } else { refused() }))
+    }
+
+    /// Whether a change may be made; a refusal is recorded as a refused read is.
+    ///
+    /// # Errors
+    /// The policies refuse, or that they did could not be recorded.
+    pub fn may(&self, purpose: &Purpose, action: Action, register: Option<&str>) -> Result<(), Error> {
+        let asked = Asked {
+            register,
+            purpose: &purpose.purpose,
+            second_factor: purpose.second_factor,
+            ..Asked::plain(&purpose.roles, action)
+        };
+        if self.policy.decide(&asked).permitted {
+            return Ok(());
+        }
+        let fields = json!({
+            "actor": purpose.actor, "purpose": purpose.purpose, "command": purpose.command, "outcome": "refused",
+            "roles": purpose.roles.iter().map(|role| role.name()).collect::<Vec<_>>(), "results": 0, "persons": 0,
+            "filters": {"action": action.name()},
+        });
+        self.recorder.record(vec![OwnRecord { kind: "ACCESS", fields, subject: None }]).map_err(Error::NotRecorded)?;
+        Err(Error::Denied(action, Box::new(self.policy.explain(&asked))))
     }
 
     /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.
-    pub(crate) fn grant(
-        &self,
-        purpose: &Purpose,
-        candidates: &[Candidate],
-        filters: Value,
-        words: &[String],
-    ) -> Result<u64, Error> {
+    pub(crate) fn grant(&self, purpose: &Purpose, candidates: &[Candidate], look: Look<'_>) -> Result<u64, Error> {
         let mut persons: BTreeMap<u64, u64> = BTreeMap::new();
         for owner in candidates.iter().filter_map(|candidate| candidate.owner) {
             *persons.entry(owner).or_default() += 1;
         }
-        let decision = self.decide(purpose, persons.len());
+        let (rule, decision) = self.decide(purpose, &look, candidates, &persons)?;
+        let Look { filters, words, .. } = look;
         let mut pairs = Vec::new();
         for candidate in candidates {
             let entry = candidate.stored.entry()?;
@@ -228,7 +298,11 @@ impl Guard {
             "word_digests": digests, "results": candidates.len(), "persons": persons.len(),
             "result_sha256": sha256_parts(&[&pairs]).hex(), "tree_size": self.reader.size(),
             "outcome": if decision.is_ok() { "granted" } else { "refused" },
+            "roles": purpose.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
         });
+        if let Some(rule) = rule {
+            access["rule"] = rule.into();
+        }
         if let Some(reason) = &purpose.justification {
             access["justification"] = json!(reason);
         }
@@ -286,7 +360,8 @@ impl Guard {
         let (query, mut recorded) = find.query();
         recorded["count_by"] = json!(format!("{by:?}").to_lowercase());
         let plain: Vec<String> = query.words.iter().filter(|word| !word.starts_with('=')).cloned().collect();
-        let access = self.grant(purpose, &[], recorded, &plain)?;
+        let look = Look { words: &plain, ..Look::new(Action::Count, recorded) };
+        let access = self.grant(purpose, &[], look)?;
         let mut counts = BTreeMap::new();
         match by {
             By::Day => self.views.times(&query, |time| {
@@ -341,7 +416,8 @@ impl Guard {
         let more = candidates.len() > query.limit;
         candidates.truncate(query.limit);
         let next_below = candidates.last().filter(|_| more).map(|candidate| candidate.stored.index);
-        let access = self.grant(purpose, &candidates, filters, &plain)?;
+        let look = Look { words: &plain, ..Look::new(Action::Search, filters) };
+        let access = self.grant(purpose, &candidates, look)?;
         let mut shown = Vec::with_capacity(candidates.len());
         for candidate in &candidates {
             let (line, opened) = self.open(candidate)?;
@@ -366,7 +442,8 @@ impl Guard {
     /// As [`Guard::search`].
     pub fn show(&self, purpose: &Purpose, index: u64) -> Result<Granted<Shown>, Error> {
         let candidate = self.candidate(index)?;
-        let access = self.grant(purpose, std::slice::from_ref(&candidate), json!({"index": index}), &[])?;
+        let look = Look::new(Action::ReadEntry, json!({"index": index}));
+        let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
         Ok(Granted { value: self.open(&candidate)?.0, access })
     }
 
@@ -384,7 +461,7 @@ impl Guard {
             Of::Thing(thing, _) => json!({"history": format!("{thing:?}").to_lowercase()}),
             Of::Person(kind, _) => json!({"history": format!("{kind:?}").to_lowercase()}),
         };
-        let access = self.grant(purpose, &candidates, filters, &[])?;
+        let access = self.grant(purpose, &candidates, Look::new(Action::ReadHistory, filters))?;
         let shown = candidates
             .iter()
             .map(|candidate| self.open(candidate).map(|(line, _)| line))
@@ -427,7 +504,13 @@ impl Guard {
     /// As [`Guard::search`].
     pub fn receipt(&self, purpose: &Purpose, index: u64) -> Result<Granted<Receipt>, Error> {
         let candidate = Candidate { stored: self.reader.entry(index)?, owner: None };
-        let access = self.grant(purpose, std::slice::from_ref(&candidate), json!({"index": index}), &[])?;
+        let look = Look::new(Action::ReadReceipt, json!({"index": index}));
+        let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
         Ok(Granted { value: self.reader.receipt(index)?, access })
     }
+}
+
+/// Whether an entry is about who reads it, and about nobody else.
+fn is_own(purpose: &Purpose, candidate: &Candidate) -> bool {
+    candidate.owner.is_some_and(|owner| purpose.own.contains(&owner))
 }

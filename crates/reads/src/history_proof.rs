@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use access::policy::Action;
 use record::identifier::{IdentifierType, normalise};
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::guard::{Granted, Guard, Purpose};
+use crate::guard::{Granted, Guard, Look, Purpose};
 
 /// How long the published checkpoint is waited for; it moves once a second.
 const PUBLISHED_WAIT: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ impl Guard {
             return Err(Error::NoSuchThing);
         }
         let filters = json!({"history": format!("{kind:?}").to_lowercase(), "link_key": true});
-        let access = self.grant(purpose, &candidates, filters, &[])?;
+        let access = self.grant(purpose, &candidates, Look::new(Action::ReadHistory, filters))?;
         let subjects = {
             let mut store = self.store.lock()?;
             let tag = store.identifier_tag(kind, &normalise(kind, given));

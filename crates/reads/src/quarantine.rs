@@ -1,11 +1,13 @@
 //! Quarantine: refused input that is kept for a while.
 
+use access::policy::Action;
 use serde_json::{Value, json};
 use views::index::Query;
 use views::words;
 
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, Purpose};
+use crate::guard::{Candidate, Granted, Guard, Look, Purpose};
+use crate::shown::Shown;
 
 /// What is listed.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,17 @@ pub struct KeptPage {
 }
 
 impl Guard {
+    /// One refused input that is kept, with what was sent.
+    ///
+    /// # Errors
+    /// As [`Guard::find`].
+    pub fn quarantined_entry(&self, purpose: &Purpose, index: u64) -> Result<Granted<Shown>, Error> {
+        let candidate = self.candidate(index)?;
+        let look = Look::new(Action::ReplayQuarantined, json!({"index": index}));
+        let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
+        Ok(Granted::new(self.open(&candidate)?.0, access))
+    }
+
     /// Facts of what is kept, newest first: what was sent is not opened. Entries whose period has ended are left out.
     ///
     /// # Errors
@@ -54,7 +67,8 @@ impl Guard {
         let more = candidates.len() > kept.limit;
         candidates.truncate(kept.limit);
         let next_below = candidates.last().filter(|_| more).map(|candidate| candidate.stored.index);
-        let access = self.grant(purpose, &candidates, json!({"quarantine": kept.source, "code": kept.code}), &[])?;
+        let look = Look::new(Action::ReadQuarantine, json!({"quarantine": kept.source, "code": kept.code}));
+        let access = self.grant(purpose, &candidates, look)?;
         let mut lines = Vec::new();
         for candidate in &candidates {
             let (mut shown, opened) = self.open(candidate)?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
+use access::policy::Action;
 use proof::time::UnixMillis;
 use record::identifier::IdentifierType;
 use record::things::{Event, Shape, fold, is_history, shape};
@@ -13,7 +14,7 @@ pub use views::row::Wanted;
 use views::words;
 
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, HISTORY_MAX, Purpose};
+use crate::guard::{Candidate, Granted, Guard, HISTORY_MAX, Look, Purpose};
 use crate::shown::Shown;
 
 /// Entries of a page that are kept from the access record to the showing; more are read twice.
@@ -57,13 +58,14 @@ impl Guard {
         at: Option<UnixMillis>,
         now: UnixMillis,
     ) -> Result<Granted<Value>, Error> {
-        let mut candidates = self.of_thing(shape, id, true)?;
+        let mut candidates = self.of_thing(shape, id)?;
         let own = candidates.len();
         if matches!(shape.name, "email" | "message") {
             let behind = self.consents_behind(&candidates)?;
             candidates.extend(behind);
         }
-        let access = self.grant(purpose, &candidates, json!({"register": shape.path}), &[])?;
+        let access =
+            self.grant(purpose, &candidates, Look::new(Action::ReadThing, json!({"register": shape.path})).of(shape))?;
         let events = self.events(shape, id, &candidates[..own])?;
         let sent = events.iter().filter(|event| event.kind.ends_with("_SENT")).max_by_key(|event| event.entry);
         let owner = |entry: u64| candidates.iter().find(|one| one.stored.index == entry).and_then(|one| one.owner);
@@ -129,7 +131,7 @@ impl Guard {
                 let rows = self.views.list(shape, &more, self.reader.size())?;
                 let mut candidates = Vec::new();
                 for row in rows.iter().take(limit) {
-                    let mut of_row = self.of_thing(shape, &row.id, false)?;
+                    let mut of_row = self.facts_of_thing(shape, &row.id, row.first)?;
                     if candidates.len() + of_row.len() > KEPT_MAX {
                         // Which entries they are is all that the access record needs; they are read again to be shown.
                         of_row.iter_mut().for_each(|candidate| candidate.stored.sealed = None);
@@ -138,7 +140,7 @@ impl Guard {
                     }
                     candidates.extend(of_row);
                 }
-                let access = self.grant(purpose, &candidates, filters, &[])?;
+                let access = self.grant(purpose, &candidates, Look::new(Action::ListThings, filters).of(shape))?;
                 held = candidates;
                 (rows.into_iter().map(|row| (row.first, row.id)).collect(), access)
             }
@@ -160,7 +162,9 @@ impl Guard {
             let candidates = match kept.get(&id) {
                 Some(range) => &held[range.clone()],
                 None => {
-                    read = self.of_thing(shape, &id, false)?;
+                    // What first names the customer may come after what began the thing.
+                    let since = if listing.customer.is_none() { first } else { 0 };
+                    read = self.facts_of_thing(shape, &id, since)?;
                     &read
                 }
             };
@@ -181,8 +185,9 @@ impl Guard {
     /// As [`Guard::find`]; [`Error::NoSuchThing`] if no event names the template.
     pub fn template_statistics(&self, purpose: &Purpose, id: &str) -> Result<Granted<Value>, Error> {
         let shape = shape("template").ok_or(Error::NoSuchThing)?;
-        let candidates = self.of_thing(shape, id, false)?;
-        let access = self.grant(purpose, &candidates, json!({"statistics": shape.path}), &[])?;
+        let candidates = self.facts_of_thing(shape, id, 0)?;
+        let access =
+            self.grant(purpose, &candidates, Look::new(Action::ReadStatistics, json!({"statistics": shape.path})))?;
         let mut versions: BTreeSet<String> = BTreeSet::new();
         for candidate in &candidates {
             let (shown, _) = self.open(candidate)?;
@@ -238,7 +243,8 @@ impl Guard {
     pub fn consents(&self, purpose: &Purpose, customer: &str, at: UnixMillis) -> Result<Granted<Value>, Error> {
         let indexes = self.all_entries_of_person(IdentifierType::CustomerId, customer)?;
         let candidates = self.consent_events(indexes)?;
-        let access = self.grant(purpose, &candidates, json!({"register": "consents", "of_customer": true}), &[])?;
+        let look = Look::new(Action::ReadConsents, json!({"register": "consents", "of_customer": true}));
+        let access = self.grant(purpose, &candidates, look)?;
         let mut by_purpose: BTreeMap<String, Vec<Event>> = BTreeMap::new();
         for candidate in &candidates {
             if let Some(event) = event(self.open(candidate)?.0) {
@@ -301,7 +307,7 @@ impl Guard {
                 candidates.push(candidate);
             }
         }
-        let access = self.grant(purpose, &candidates, filters, &[])?;
+        let access = self.grant(purpose, &candidates, Look::new(Action::ListThings, filters).of(shape))?;
         let (mut seen, mut ids) = (HashSet::new(), Vec::new());
         for candidate in candidates {
             let facts = Candidate { stored: candidate.stored, owner: None };
@@ -315,16 +321,25 @@ impl Guard {
         Ok((ids, access))
     }
 
-    /// Entries about a thing; with or without whose they are.
-    fn of_thing(&self, shape: &Shape, id: &str, persons: bool) -> Result<Vec<Candidate>, Error> {
+    /// Entries about a thing with whose they are.
+    fn of_thing(&self, shape: &Shape, id: &str) -> Result<Vec<Candidate>, Error> {
         let thing = Thing::of_register(shape.name).ok_or(Error::NoSuchThing)?;
         let mut candidates = Vec::new();
         for index in self.views.find(thing, id, HISTORY_MAX)? {
-            let candidate = if persons {
-                self.candidate(index)?
-            } else {
-                Candidate { stored: self.reader.entry(index)?, owner: None }
-            };
+            let candidate = self.candidate(index)?;
+            if shape.has(candidate.stored.entry()?.kind) {
+                candidates.push(candidate);
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Entries about a thing that began with entry `first`, without whose they are.
+    fn facts_of_thing(&self, shape: &Shape, id: &str, first: u64) -> Result<Vec<Candidate>, Error> {
+        let thing = Thing::of_register(shape.name).ok_or(Error::NoSuchThing)?;
+        let mut candidates = Vec::new();
+        for index in self.views.find_since(thing, id, first, HISTORY_MAX)? {
+            let candidate = Candidate { stored: self.reader.entry(index)?, owner: None };
             if shape.has(candidate.stored.entry()?.kind) {
                 candidates.push(candidate);
             }

@@ -1,5 +1,6 @@
 //! What is known of each source: when it spoke last, how much, what is missing, what was refused.
 
+use access::policy::Action;
 use proof::time::UnixMillis;
 use serde_json::{Value, json};
 use views::index::Query;
@@ -7,7 +8,7 @@ use views::open;
 use views::words;
 
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, Purpose};
+use crate::guard::{Candidate, Granted, Guard, Look, Purpose};
 
 /// The window of counts.
 const DAY_MS: u64 = 86_400_000;
@@ -76,7 +77,7 @@ impl Guard {
             Ok(Candidate { stored: self.reader.entry(*index)?, owner: None })
         };
         let candidates = last.iter().chain(&gaps).map(facts).collect::<Result<Vec<_>, _>>()?;
-        let access = self.grant(purpose, &candidates, json!({"source": name}), &[])?;
+        let access = self.grant(purpose, &candidates, Look::new(Action::ReadSources, json!({"source": name})))?;
         let from = now.0.saturating_sub(DAY_MS);
         let count = |words: Vec<String>, from_ms: Option<u64>| -> Result<u64, Error> {
             let mut count = 0;

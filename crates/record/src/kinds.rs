@@ -151,6 +151,10 @@ const SHIPPED: &[&str] = shipped![
     "IMPORT_MADE",
     "INPUT_QUARANTINED",
     "QUARANTINE_REPLAYED",
+    // Roles: of who reads, of keys; the policies by which is decided.
+    "ACCESS" 2,
+    "API_KEY_CREATED" 2,
+    "POLICY_CHANGED",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

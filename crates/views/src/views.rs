@@ -322,7 +322,15 @@ impl Views {
     /// # Errors
     /// The registers cannot be read.
     pub fn find(&self, thing: Thing, id: &str, limit: usize) -> Result<Vec<u64>, Error> {
-        self.shared.registers.find(thing, id, limit)
+        self.shared.registers.find(thing, id, 0, limit)
+    }
+
+    /// The same from an entry on, such as a thing's first: what was written before it is not looked at.
+    ///
+    /// # Errors
+    /// The registers cannot be read.
+    pub fn find_since(&self, thing: Thing, id: &str, since: u64, limit: usize) -> Result<Vec<u64>, Error> {
+        self.shared.registers.find(thing, id, since, limit)
     }
 
     /// Things of a register that fit, those that began last first. Everything before `size` is in it, or the answer is

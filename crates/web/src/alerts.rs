@@ -36,7 +36,8 @@ pub(crate) async fn step(
         Some(_) => return Err(Problem::bad("reason_category must be 1 to 64 letters, digits or _.:/+-")),
     };
     blocking(&app, move |app| {
-        let entry = app.parts.guard.alert_step(&id, step, &caller.actor(), reason.as_deref())?;
+        let purpose = caller.purpose("api", None, "api-alert");
+        let entry = app.parts.guard.alert_step(&purpose, &id, step, reason.as_deref())?;
         Ok(Json(json!({"alert_id": id, "entry": entry})).into_response())
     })
     .await

@@ -2,6 +2,7 @@
 
 use access::api_key::{ApiKey, Scope};
 use axum::http::{HeaderMap, StatusCode, header};
+use reads::guard::Purpose;
 
 use crate::app::App;
 use crate::problem::Problem;
@@ -20,6 +21,19 @@ impl Caller {
     /// The opaque id by which reads name the caller.
     pub(crate) fn actor(&self) -> String {
         format!("api-key-{}", self.key.id)
+    }
+
+    /// Who reads, and for what.
+    pub(crate) fn purpose(&self, purpose: &str, justification: Option<String>, command: &'static str) -> Purpose {
+        Purpose {
+            actor: self.actor(),
+            roles: self.key.roles(),
+            second_factor: false,
+            own: Vec::new(),
+            purpose: purpose.to_owned(),
+            justification,
+            command,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use access::api_key::{self, ApiKey, Grant, Scope};
+use access::role::Role;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -28,6 +29,7 @@ fn shown(app: &App, key: &ApiKey) -> Value {
     json!({
         "id": key.id,
         "scopes": key.grant.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>(),
+        "roles": key.grant.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
         "sources": key.grant.sources,
         "label": key.grant.label,
         "expires": key.grant.expires.map(UnixMillis::rfc3339),
@@ -85,6 +87,15 @@ fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Pro
     let scopes = scopes.filter(|scopes| !scopes.is_empty());
     let scopes =
         scopes.ok_or_else(|| Problem::bad("scopes must have one or more of append, read, mirror, operate, admin"))?;
+    let roles = list("roles")?.iter().map(|name| Role::parse(name)).collect::<Option<Vec<_>>>();
+    let roles = roles.filter(|roles| roles.iter().all(|role| Role::GIVEN.contains(role)));
+    let roles =
+        roles.ok_or_else(|| Problem::bad(format!("roles must be of: {}", Role::GIVEN.map(Role::name).join(", "))))?;
+    if scopes.contains(&Scope::Read) == roles.is_empty() {
+        return Err(Problem::bad(
+            "roles must name the roles in which a key with the scope read reads, and of no other",
+        ));
+    }
     if scopes.contains(&Scope::Append) && scopes.len() > 1 {
         return Err(Problem::bad("a key that appends has no other scope: make two keys"));
     }
@@ -109,12 +120,12 @@ fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Pro
             Some(time.ok_or_else(|| Problem::bad("expires must be a time such as 2027-01-31T00:00:00Z"))?)
         }
     };
-    Ok(Grant { scopes, sources, expires, label })
+    Ok(Grant { scopes, roles, sources, expires, label })
 }
 
 pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let caller = auth::caller(&app, &headers, Scope::Admin)?;
-    let given = object(&app, &headers, body, &["scopes", "sources", "label", "expires"]).await?;
+    let given = object(&app, &headers, body, &["scopes", "roles", "sources", "label", "expires"]).await?;
     let grant = grant(&app, &given)?;
     make(app, caller.actor(), grant, None).await
 }

@@ -1,5 +1,6 @@
 //! The description of the API (OpenAPI 3.1), made from the kinds and limits of this deployment.
 
+use access::role::Role;
 use record::by_hand::{Direction, What};
 use record::kinds::Catalogue;
 use record::schema::Authority;
@@ -135,7 +136,8 @@ fn schemas(catalogue: &Catalogue) -> Map<String, Value> {
         "Problem".into(),
         json!({"type": "object", "description": "RFC 9457", "required": ["type", "title", "status", "detail", "request_id"], "properties": {
             "type": text(), "title": text(), "status": {"type": "integer"}, "detail": text(), "request_id": text(),
-            "code": text(), "index": index(),
+            "code": text(), "index": index(), "action": text(), "rules": {"type": "array", "items": text()},
+            "instead": {"type": "array", "items": text()}, "roles": {"type": "array", "items": text()},
         }}),
     );
     let status = json!({"type": "string", "enum": ["committed", "repeated", "conflict", "refused"]});
@@ -182,7 +184,7 @@ fn schemas(catalogue: &Catalogue) -> Map<String, Value> {
     all.insert(
         "Key".into(),
         json!({"type": "object", "required": ["id", "scopes", "sources", "active"], "properties": {
-            "id": text(), "scopes": {"type": "array", "items": text()}, "sources": {"type": "array", "items": text()},
+            "id": text(), "scopes": {"type": "array", "items": text()}, "roles": {"type": "array", "items": text()}, "sources": {"type": "array", "items": text()},
             "label": {"type": ["string", "null"]}, "expires": time(), "revoked": time(), "last_used": time(),
             "active": {"type": "boolean"}, "key": text(),
         }}),
@@ -294,10 +296,15 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
     let appends = json!({"type": "object", "additionalProperties": false, "required": ["scopes", "sources"], "properties": {
         "scopes": list(1, 1, &["append"]), "sources": list(1, sources.len().clamp(1, 64), &sources), "label": label, "expires": expires,
     }});
-    let reads = json!({"type": "object", "additionalProperties": false, "required": ["scopes"], "properties": {
-        "scopes": list(1, 4, &["read", "mirror", "operate", "admin"]), "label": label, "expires": expires,
+    let roles = list(1, Role::GIVEN.len(), &Role::GIVEN.map(Role::name));
+    let reads = json!({"type": "object", "additionalProperties": false, "required": ["scopes", "roles"], "properties": {
+        "scopes": {"allOf": [list(1, 4, &["read", "mirror", "operate", "admin"]), {"contains": {"const": "read"}}]},
+        "roles": roles, "label": label, "expires": expires,
     }});
-    let make = json!({"oneOf": [appends, reads]});
+    let others = json!({"type": "object", "additionalProperties": false, "required": ["scopes"], "properties": {
+        "scopes": list(1, 3, &["mirror", "operate", "admin"]), "label": label, "expires": expires,
+    }});
+    let make = json!({"oneOf": [appends, reads, others]});
     let body = |schema: Value| json!({"required": true, "content": {"application/json": {"schema": schema}}});
     let more = [
         ("400", "the body does not follow the rules"),
@@ -310,7 +317,7 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
     let listed = json!({"200": json_answer("all keys, without their texts", json!({"type": "object", "required": ["keys"], "properties": {"keys": {"type": "array", "items": reference("Key")}}}))});
     let all = json!({
         "get": {"operationId": "listKeys", "summary": "List the keys", "responses": answers(listed, &[])},
-        "post": {"operationId": "createKey", "summary": "Make a key", "description": "A key with the scope append names its sources, which must be in the server's configuration, and has no other scope: who writes may not read.", "requestBody": body(make), "responses": answers(made.clone(), &more)},
+        "post": {"operationId": "createKey", "summary": "Make a key", "description": "A key with the scope append names its sources, which must be in the server's configuration, and has no other scope: who writes may not read. A key with the scope read names the roles in which it reads (docs/policy.md).", "requestBody": body(make), "responses": answers(made.clone(), &more)},
     });
     let id = path("id", "id of the key", json!({"type": "string", "pattern": "^[0-9a-f]{12}$"}));
     let gone = json!({"204": {"description": "it opens nothing any more"}});

@@ -89,6 +89,11 @@ impl From<reads::error::Error> for Problem {
             _ if error.is_missing() => {
                 Problem::new(StatusCode::NOT_FOUND, "no-such-entry", "there is no entry of this index")
             }
+            (Error::Denied(action, why), _) => Problem::new(StatusCode::FORBIDDEN, "denied", error.to_string())
+                .with("action", action.name())
+                .with("rules", why.rules.iter().map(|(rule, _)| rule.clone()).collect::<Vec<_>>())
+                .with("instead", why.instead.clone())
+                .with("roles", why.roles.iter().map(|role| role.name()).collect::<Vec<_>>()),
             (Error::Refused(why), _) => Problem::new(StatusCode::FORBIDDEN, "refused", *why),
             (Error::Views(_), _) if error.is_behind() => Problem::later(
                 StatusCode::SERVICE_UNAVAILABLE,

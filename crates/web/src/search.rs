@@ -60,7 +60,7 @@ pub(crate) fn asked_as(
         return Err(Problem::bad("the query parameter purpose must be letters, digits and _.:/+-"));
     }
     let justification = params.bounded("justification", 500)?.map(str::to_owned);
-    let purpose = Purpose { actor: caller.actor(), purpose: purpose.to_owned(), justification, command };
+    let purpose = caller.purpose(purpose, justification, command);
     Ok((params, purpose))
 }
 

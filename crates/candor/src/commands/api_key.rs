@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use access::api_key::{Grant, Scope};
+use access::role::Role;
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use ledger::clock::{Clock, SystemClock};
 use proof::time::UnixMillis;
@@ -29,6 +31,9 @@ enum Command {
         /// What it may do: append, read, mirror, operate, admin. May be given again.
         #[arg(long = "scope", required = true, value_parser = ["append", "read", "mirror", "operate", "admin"])]
         scopes: Vec<String>,
+        /// Roles in which a key with the scope read reads (docs/policy.md). May be given again.
+        #[arg(long = "role", value_parser = PossibleValuesParser::new(Role::GIVEN.map(Role::name)))]
+        roles: Vec<String>,
         /// Sources that it may append to. May be given again.
         #[arg(long = "source")]
         sources: Vec<String>,
@@ -60,7 +65,7 @@ enum Command {
 impl ApiKey {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
-            Command::Add { data, scopes, sources, expires, label, output } => {
+            Command::Add { data, scopes, roles, sources, expires, label, output } => {
                 let expires = expires
                     .map(|text| {
                         UnixMillis::parse(text.as_bytes())
@@ -68,6 +73,10 @@ impl ApiKey {
                     })
                     .transpose()?;
                 let scopes: Vec<Scope> = scopes.iter().filter_map(|name| Scope::parse(name)).collect();
+                let roles: Vec<Role> = roles.iter().filter_map(|name| Role::parse(name)).collect();
+                if scopes.contains(&Scope::Read) == roles.is_empty() {
+                    bail!("apikey add: --role belongs to a key with the scope read, and to no other: name its roles");
+                }
                 let appends = scopes.contains(&Scope::Append);
                 if appends && scopes.len() > 1 {
                     bail!("apikey add: a key that appends has no other scope: make two keys");
@@ -76,7 +85,7 @@ impl ApiKey {
                     bail!("apikey add: --source belongs to a key with the scope append, and to no other");
                 }
                 let trail = Trail::open(&data.data, OpenMode::default())?;
-                let made = add(&trail, &Grant { scopes, sources, expires, label });
+                let made = add(&trail, &Grant { scopes, roles, sources, expires, label });
                 trail.close()?;
                 let token = made?;
                 if output.json {
@@ -123,6 +132,7 @@ fn print(keys: &access::api_key::Keyring, output: Output) {
     let now = SystemClock.now();
     for key in keys.iter() {
         let scopes: Vec<&str> = key.grant.scopes.iter().map(|scope| scope.name()).collect();
+        let roles: Vec<&str> = key.grant.roles.iter().map(|role| role.name()).collect();
         let expires = key.grant.expires.map(UnixMillis::rfc3339);
         let state = match key.check(now) {
             Ok(()) => "active",
@@ -132,14 +142,15 @@ fn print(keys: &access::api_key::Keyring, output: Output) {
         if output.json {
             println!(
                 "{}",
-                json!({"id": key.id, "scopes": scopes, "sources": key.grant.sources, "expires": expires, "label": key.grant.label, "state": state})
+                json!({"id": key.id, "scopes": scopes, "roles": roles, "sources": key.grant.sources, "expires": expires, "label": key.grant.label, "state": state})
             );
         } else {
             let (sources, label) = (key.grant.sources.join(","), key.grant.label.clone().unwrap_or_default());
             println!(
-                "{}  {state:<8} {:<16} {sources:<16} {} {label}",
+                "{}  {state:<8} {:<16} {:<20} {sources:<16} {} {label}",
                 key.id,
                 scopes.join(","),
+                roles.join(","),
                 expires.unwrap_or_default()
             );
         }

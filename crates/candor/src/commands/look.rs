@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use access::role::Role;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ledger::clock::{Clock, SystemClock};
@@ -37,6 +38,7 @@ pub fn guard(trail: &Trail) -> Result<Guard> {
         store: Arc::clone(&trail.store),
         catalogue: Arc::clone(&trail.catalogue),
         recorder: Arc::new(IntakeRecorder(trail.intake.clone())),
+        policy: crate::policy::of(trail)?,
         digest: KeyedHash::new(subkey(&view_key, "candor/v1/word-digest\n").expose()),
     })
 }
@@ -54,7 +56,16 @@ pub fn guarded<T>(data: &Path, read: impl FnOnce(&Guard, &Trail) -> Result<T>) -
 }
 
 pub fn purpose(why: &Why, command: &'static str) -> Purpose {
-    Purpose { actor: super::actor(), purpose: why.purpose.clone(), justification: why.justification.clone(), command }
+    Purpose {
+        actor: super::actor(),
+        // Who has the data directory and its master key.
+        roles: vec![Role::LocalOperator],
+        second_factor: false,
+        own: Vec::new(),
+        purpose: why.purpose.clone(),
+        justification: why.justification.clone(),
+        command,
+    }
 }
 
 fn time(text: &str) -> Result<u64> {

@@ -6,6 +6,7 @@ mod completeness;
 mod import;
 mod keep;
 pub mod look;
+mod policy;
 mod quarantine;
 mod registers;
 pub mod source;
@@ -130,6 +131,8 @@ enum Command {
     ApiKey(api_key::ApiKey),
     /// The sources of records: what is known of each, and adding one.
     Source(source::Source),
+    /// Who may do what: the policies, and why something is decided so.
+    Policy(policy::Policy),
     /// Refused input that was kept for 30 days: list it, take it in again.
     Quarantine(quarantine::Quarantine),
     /// What began and did not end in time: mails without an end, tickets without an answer.
@@ -160,6 +163,7 @@ pub fn run() -> ExitCode {
         Command::Ingest(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Add(command) => command.run(),
+        Command::Policy(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Completeness(command) => command.run(),
         Command::Search(command) => command.run(),

@@ -186,8 +186,10 @@ impl Alert {
             AlertCommand::Acknowledge(taken) => (taken, PersonStep::Acknowledge),
             AlertCommand::Resolve(taken) => (taken, PersonStep::Resolve),
         };
+        let why = Why { purpose: "local-operator".into(), justification: None };
+        let purpose = look::purpose(&why, "alert");
         let entry = look::guarded(&taken.data.data, |guard, _| {
-            let entry = guard.alert_step(&taken.id, step, &super::actor(), taken.reason.as_deref());
+            let entry = guard.alert_step(&purpose, &taken.id, step, taken.reason.as_deref());
             entry.with_context(|| format!("alert {}", taken.id))
         })?;
         let line: Value = json!({"alert_id": taken.id, "entry": entry});
