@@ -1,8 +1,9 @@
-//! Who may do what: API keys, roles, policies.
+//! Who may do what: people, API keys, roles, policies.
 //!
 //! Owns what a key is and when it opens a door, what roles there are, and the decision by policies. Keys are made, rotated
 //! and revoked by records of the trail (API_KEY_CREATED, API_KEY_REVOKED); [`api_key::Keyring`] is their fold and holds
-//! nothing that the trail does not. People and their sessions are not here yet.
+//! nothing that the trail does not. So are people, their roles and standing ([`user::Users`]); what they sign in with is in
+//! [`store::Store`], which is not in the trail.
 //!
 //! Invariants:
 //! - the trail and the keyring hold a digest of a key's secret, never the secret;
@@ -11,5 +12,10 @@
 #![forbid(unsafe_code)]
 
 pub mod api_key;
+pub mod backoff;
+pub mod password;
 pub mod policy;
 pub mod role;
+pub mod second_factor;
+pub mod store;
+pub mod user;

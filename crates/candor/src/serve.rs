@@ -147,6 +147,7 @@ fn short_name(origin: &str) -> String {
 
 fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Option<Token>) -> Result<()> {
     let limits = Limits::default();
+    let (people, welcome) = crate::people::open(trail)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = Workers::start(&trail.intake, cores * WORKERS_A_CORE)?;
     let newest = crate::scrub::Newest::default();
@@ -163,6 +164,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         submit,
         catalogue: Arc::clone(&trail.catalogue),
         keys: keyring(trail)?,
+        people: Some(people),
         sources: trail.config.sources.iter().map(|(name, source)| (name.clone(), expected(source))).collect(),
         environment: trail.config.environment.clone(),
         name: short_name(&trail.intake.reader().identity().origin),
@@ -207,7 +209,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .context("start a thread")?;
         follow(scope, trail, &stop)?;
         runtime.block_on(serve(Arc::clone(&app), trail.intake.clone(), listen, tls, || {
-            greet(trail, listen, secure, token)
+            greet(trail, listen, secure, token, welcome)
         }))
     });
     // Every request was answered or cut; what it left in the runtime ends here.
@@ -226,7 +228,7 @@ impl Drop for Stops<'_> {
 }
 
 /// What an operator sees at start; the key only this once. That nobody reads it is no reason to stop.
-fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>) {
+fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>, welcome: Option<String>) {
     use std::io::Write;
     let scheme = if secure { "https" } else { "http" };
     let mut lines = vec![
@@ -240,6 +242,13 @@ fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>) 
             "           it is shown this once: it makes further keys (POST /v1/keys), and reads nothing itself".into(),
         );
         lines.push(format!("back up    {} (the master key), {data}/keys and {data}/journal", master.display()));
+    }
+    if let Some(path) = welcome {
+        lines.push(format!("first link {scheme}://{listen}{path}"));
+        lines.push(
+            "           it opens once, for three days, and makes the first administrator, who invites everybody else"
+                .into(),
+        );
     }
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
     if !secure && !listen.ip().is_loopback() {

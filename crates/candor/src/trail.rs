@@ -48,6 +48,9 @@ impl Paths {
     pub fn sources(&self) -> PathBuf {
         self.data.join("sources")
     }
+    pub fn access(&self) -> PathBuf {
+        self.data.join("access")
+    }
     pub fn high_water(&self) -> PathBuf {
         self.keys().join("highwater")
     }
@@ -390,7 +393,7 @@ fn commit_keys(store: &Arc<SharedStore>) -> Result<SyncSender<()>> {
     Ok(sender)
 }
 
-fn make_private(folder: &Path) -> Result<()> {
+pub fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)

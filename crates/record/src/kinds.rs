@@ -155,6 +155,9 @@ const SHIPPED: &[&str] = shipped![
     "ACCESS" 2,
     "API_KEY_CREATED" 2,
     "POLICY_CHANGED",
+    // People of this trail and their roles.
+    "USER_INVITED",
+    "USER_CHANGED",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -21,6 +21,7 @@ use record::things::SHAPES;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
+use crate::people::People;
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
@@ -87,6 +88,8 @@ pub struct Parts {
     pub now: Arc<dyn Fn() -> UnixMillis + Send + Sync>,
     /// Fresh random bytes.
     pub random: Arc<dyn Fn() -> [u8; 38] + Send + Sync>,
+    /// People who sign in; none where the server is for programs alone.
+    pub people: Option<Arc<People>>,
     /// When the trail was last verified, and whether it held.
     pub verified: Arc<dyn Fn() -> Option<(UnixMillis, bool)> + Send + Sync>,
     /// Whether connections are encrypted here.
@@ -240,6 +243,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", get(page::home))
         .route("/tail", get(page::tail).post(page::open_tail))
         .route("/tail/close", post(page::close_tail))
+        .merge(crate::people::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path does not take this method")
@@ -263,7 +267,8 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     }
     let fixed = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Not no-referrer: browsers then say that forms are from nowhere (Origin: null), and those are refused.
+        (header::REFERRER_POLICY, "same-origin"),
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod openapi;
 mod page;
 mod params;
+pub mod people;
 mod problem;
 mod quarantine;
 mod records;

@@ -60,7 +60,7 @@ impl Default for Metrics {
 impl Metrics {
     /// The route that a path belongs to: a fixed name, so that no path becomes a label.
     pub(crate) fn route(&self, path: &str) -> &'static str {
-        const ROUTES: [(&str, &str); 12] = [
+        const ROUTES: [(&str, &str); 17] = [
             ("/v1/counts", "counts"),
             ("/v1/records", "records"),
             ("/v1/search", "search"),
@@ -73,6 +73,11 @@ impl Metrics {
             ("/trail/", "trail"),
             ("/health/", "health"),
             ("/metrics", "metrics"),
+            ("/sign-", "sign-in"),
+            ("/join/", "join"),
+            ("/account", "account"),
+            ("/users", "users"),
+            ("/look", "look"),
         ];
         ROUTES.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("other", |(_, name)| name)
     }

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -14,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
+use crate::people::Peer;
 
 /// For the head of a request, at most; an idle connection is closed after this too.
 const HEAD_WAIT: Duration = Duration::from_secs(60);
@@ -37,8 +41,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(_) => {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -51,10 +55,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor
         tokio::spawn(async move {
             app.metrics.connections.inc();
             match tls {
-                None => connection(stream, router, watcher).await,
+                None => connection(stream, router, watcher, Peer(peer.ip())).await,
                 Some(tls) => {
                     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_WAIT, tls.accept(stream)).await {
-                        connection(stream, router, watcher).await;
+                        connection(stream, router, watcher, Peer(peer.ip())).await;
                     }
                 }
             }
@@ -68,7 +72,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor
     let _ = tokio::time::timeout(STOP_WAIT, graceful.shutdown()).await;
 }
 
-async fn connection<S>(stream: S, router: Router, watcher: Watcher)
+async fn connection<S>(stream: S, router: Router, watcher: Watcher, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -86,7 +90,11 @@ where
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(Some(HEAD_WAIT))
         .keep_alive_timeout(HANDSHAKE_WAIT);
-    let service = TowerToHyperService::new(router);
+    let inner = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        inner.call(request)
+    });
     let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     // A client that goes away is no failure of ours.
     let _ = watcher.watch(serving).await;

@@ -10,6 +10,7 @@ mod policy;
 mod quarantine;
 mod registers;
 pub mod source;
+mod user;
 mod verify;
 mod watch;
 mod write;
@@ -129,6 +130,8 @@ enum Command {
     /// The keys of the HTTP API; while the server runs, use the API itself.
     #[command(name = "apikey", alias = "api-key")]
     ApiKey(api_key::ApiKey),
+    /// People's accounts; while the server runs, use its page /users.
+    User(user::User),
     /// The sources of records: what is known of each, and adding one.
     Source(source::Source),
     /// Who may do what: the policies, and why something is decided so.
@@ -176,6 +179,7 @@ pub fn run() -> ExitCode {
         Command::Erase(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::ApiKey(command) => command.run(),
+        Command::User(command) => command.run(),
         Command::Source(command) => command.run(),
         Command::Watch(command) => command.run(),
         Command::Alert(command) => command.run(),

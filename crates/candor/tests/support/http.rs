@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 pub struct Server {
     pub address: SocketAddr,
     pub admin: String,
+    /// What it says after its first lines.
+    said: Arc<Mutex<Vec<String>>>,
     child: Child,
 }
 
@@ -58,6 +61,7 @@ impl Server {
         let first = lines.next().expect("it says where it listens").expect("text");
         assert!(first.contains(&address.to_string()), "{first}");
         lines.next();
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
         if !data.join("tested").exists() {
             let line = lines.next().expect("the admin key").expect("text");
             admin = line.split_whitespace().last().expect("a key").to_owned();
@@ -65,8 +69,23 @@ impl Server {
         } else {
             admin.push_str(&std::fs::read_to_string(data.join("tested")).expect("read"));
         }
-        std::thread::spawn(move || lines.for_each(drop));
-        Server { address, admin, child }
+        let heard = Arc::clone(&said);
+        let hear = move |line: String| heard.lock().expect("whole").push(line);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(hear));
+        Server { address, admin, said, child }
+    }
+
+    /// The way in for the first administrator, as the server says it at its start.
+    pub fn first_link(&self) -> String {
+        for _ in 0..100 {
+            let said = self.said.lock().expect("whole").clone();
+            if let Some(link) = said.iter().find_map(|line| line.strip_prefix("first link")) {
+                let (_, path) = link.split_once("/join/").expect("a link");
+                return format!("/join/{path}");
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        panic!("it says no first link");
     }
 
     /// Makes a key.
@@ -93,10 +112,19 @@ impl Server {
         bearer(&self.admin)
     }
 
+    /// The same by the address that a browser knows it by.
+    pub fn send_to_host(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Reply {
+        self.send_as(&self.address.to_string(), method, path, (headers, body))
+    }
+
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Reply {
+        self.send_as("test", method, path, (headers, body))
+    }
+
+    fn send_as(&self, host: &str, method: &str, path: &str, (headers, body): (&[(&str, String)], &[u8])) -> Reply {
         let mut stream = TcpStream::connect(self.address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -1,0 +1,521 @@
+//! What people sign in with: credentials, sessions, one-time links (`docs/formats/people.md`), in SQLite.
+//!
+//! It is not in the trail and can't be made again from it: a password's hash in a log that nobody can change could be
+//! attacked for ever. What it loses costs a new invitation, no record. Every key column is a keyed hash, every value a box
+//! under a key of its own; nothing of it stands in clear in the file.
+//!
+//! Who somebody is to the trail, their roles and standing, is not here but in [`crate::user::Users`].
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::password::Hashed;
+
+const VERSION: i64 = 1;
+/// Sessions of one person, at most: the oldest ends.
+pub const SESSIONS_MAX: usize = 20;
+/// Random bytes of a token.
+pub const TOKEN_BYTES: usize = 32;
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused.
+    #[error("{0} the store of people: {1}")]
+    Sql(&'static str, rusqlite::Error),
+    /// A box does not open, or is of another version.
+    #[error(
+        "the store of people is of another trail or version, or was changed: restore keys and access from one backup"
+    )]
+    Corrupt,
+    /// Another thread failed while it held the store.
+    #[error("the store of people: another thread failed: restart")]
+    Poisoned,
+}
+
+fn sql(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |why| StoreError::Sql(what, why)
+}
+
+/// What somebody signs in with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// Opaque id.
+    pub id: String,
+    /// Address, as it was given.
+    pub address: String,
+    /// Name.
+    pub name: String,
+    /// Password, once it was chosen.
+    pub password: Option<Hashed>,
+    /// Second factor.
+    pub second: Option<SecondFactor>,
+}
+
+/// A second factor: codes by time (RFC 6238), and codes for when the device is lost.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondFactor {
+    /// Shared secret, base32.
+    pub secret: String,
+    /// Step of the newest code that was taken: none is taken twice.
+    pub last_step: u64,
+    /// SHA-256 of each recovery code that was not used, hexadecimal.
+    pub recovery: Vec<String>,
+}
+
+impl std::fmt::Debug for SecondFactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecondFactor(..)")
+    }
+}
+
+/// Somebody signed in, on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Opaque id, as the trail names it; the token is another text.
+    pub id: String,
+    /// Whose it is.
+    pub person: String,
+    /// How they signed in: password, mfa.
+    pub method: String,
+    /// When (milliseconds).
+    pub started_ms: u64,
+    /// When it was last used, to a minute.
+    pub seen_ms: u64,
+    /// Token of its forms.
+    pub form_token: String,
+    /// Address that it came from.
+    pub address: String,
+    /// What the browser calls itself.
+    pub agent: String,
+}
+
+/// A link that opens once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Whose it is.
+    pub person: String,
+    /// Until when it opens (milliseconds).
+    pub until_ms: u64,
+}
+
+/// See the module.
+pub struct Store {
+    connection: Mutex<Connection>,
+    boxes: LessSafeKey,
+    hashes: hmac::Key,
+    random: Box<dyn Fn(&mut [u8]) + Send + Sync>,
+}
+
+#[derive(Clone, Copy)]
+enum Table {
+    Person,
+    Session,
+    Link,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Table::Person => "person",
+            Table::Session => "session",
+            Table::Link => "link",
+        }
+    }
+}
+
+type Row = [u8; 32];
+
+impl Store {
+    /// Opens the store of a trail, making it where there is none. `key` is 64 bytes that nothing else is under.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is of another version.
+    pub fn open(
+        path: &Path,
+        key: &[u8; 64],
+        random: impl Fn(&mut [u8]) + Send + Sync + 'static,
+    ) -> Result<Store, StoreError> {
+        let connection = Connection::open(path).map_err(sql("open"))?;
+        let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;";
+        connection.execute_batch(set).map_err(sql("open"))?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql("open"))?;
+        match version {
+            0 => connection.execute_batch(SCHEMA).map_err(sql("make"))?,
+            VERSION => {}
+            _ => return Err(StoreError::Corrupt),
+        }
+        let boxes = UnboundKey::new(&AES_256_GCM, &key[..32]).map_err(|_| StoreError::Corrupt)?;
+        let hashes = hmac::Key::new(hmac::HMAC_SHA256, &key[32..]);
+        let random = Box::new(random);
+        Ok(Store { connection: Mutex::new(connection), boxes: LessSafeKey::new(boxes), hashes, random })
+    }
+
+    fn connection(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
+        self.connection.lock().map_err(|_| StoreError::Poisoned)
+    }
+
+    /// A keyed hash of what stands in no column in clear.
+    fn hash(&self, what: &str, text: &str) -> Row {
+        let mut row = [0; 32];
+        row.copy_from_slice(hmac::sign(&self.hashes, format!("{what}\n{text}").as_bytes()).as_ref());
+        row
+    }
+
+    /// A number by which guesses at somebody, or from somewhere, are counted.
+    pub fn short(&self, what: &str, text: &str) -> u64 {
+        proof::encoding::big_endian(&self.hash(what, text)[..8])
+    }
+
+    /// Fresh random bytes.
+    pub fn fresh<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.random)(&mut bytes);
+        bytes
+    }
+
+    fn seal(&self, table: Table, row: &Row, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+        let nonce: [u8; NONCE_LEN] = self.fresh();
+        let mut body = serde_json::to_vec(value).map_err(|_| StoreError::Corrupt)?;
+        let place = [table.name().as_bytes(), row].concat();
+        self.boxes
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut body)
+            .map_err(|_| StoreError::Corrupt)?;
+        Ok([nonce.as_slice(), &body].concat())
+    }
+
+    fn unseal<T: DeserializeOwned>(&self, table: Table, row: &[u8], sealed: &[u8]) -> Result<T, StoreError> {
+        let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Corrupt)?;
+        let (mut body, place) = (body.to_vec(), [table.name().as_bytes(), row].concat());
+        let opened = self.boxes.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place), &mut body);
+        serde_json::from_slice(opened.map_err(|_| StoreError::Corrupt)?).map_err(|_| StoreError::Corrupt)
+    }
+
+    fn get<T: DeserializeOwned>(&self, table: Table, row: &Row) -> Result<Option<T>, StoreError> {
+        let connection = self.connection()?;
+        let query = format!("SELECT box FROM {} WHERE id = ?1", table.name());
+        let mut statement = connection.prepare_cached(&query).map_err(sql("read"))?;
+        let sealed: Option<Vec<u8>> =
+            statement.query_row([row.as_slice()], |row| row.get(0)).optional().map_err(sql("read"))?;
+        sealed.map(|sealed| self.unseal(table, row, &sealed)).transpose()
+    }
+
+    fn remove(&self, table: Table, row: &Row) -> Result<bool, StoreError> {
+        let query = format!("DELETE FROM {} WHERE id = ?1", table.name());
+        let removed = self.connection()?.execute(&query, [row.as_slice()]).map_err(sql("write"))?;
+        Ok(removed > 0)
+    }
+
+    // ---- People
+
+    /// Somebody by id.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn person(&self, id: &str) -> Result<Option<Person>, StoreError> {
+        self.get(Table::Person, &self.hash("person", id))
+    }
+
+    /// Somebody by address; upper and lower case are one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn person_at(&self, address: &str) -> Result<Option<Person>, StoreError> {
+        let wanted = self.hash("address", &address.to_lowercase());
+        let row: Option<Vec<u8>> = {
+            let connection = self.connection()?;
+            let mut statement =
+                connection.prepare_cached("SELECT id FROM person WHERE address = ?1").map_err(sql("read"))?;
+            statement.query_row([wanted.as_slice()], |row| row.get(0)).optional().map_err(sql("read"))?
+        };
+        let Some(row) = row.and_then(|row| Row::try_from(row).ok()) else { return Ok(None) };
+        self.get(Table::Person, &row)
+    }
+
+    /// Keeps somebody as they are now.
+    ///
+    /// # Errors
+    /// Another has the address, or it cannot be written.
+    pub fn put(&self, person: &Person) -> Result<(), StoreError> {
+        let row = self.hash("person", &person.id);
+        let address = self.hash("address", &person.address.to_lowercase());
+        let sealed = self.seal(Table::Person, &row, person)?;
+        let write = "INSERT INTO person VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET address = ?2, box = ?3";
+        self.connection()?.execute(write, params![row, address, sealed]).map_err(sql("write"))?;
+        Ok(())
+    }
+
+    /// Forgets somebody: their credentials, sessions and links.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn forget(&self, id: &str) -> Result<(), StoreError> {
+        let row = self.hash("person", id);
+        let connection = self.connection()?;
+        for query in [
+            "DELETE FROM person WHERE id = ?1",
+            "DELETE FROM session WHERE person = ?1",
+            "DELETE FROM link WHERE person = ?1",
+        ] {
+            connection.execute(query, [row.as_slice()]).map_err(sql("write"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a code of a second factor, or one for when the device is lost; none is taken twice, however many ask at
+    /// once. Whether it was right, and whether it was a recovery code.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn take_code(&self, id: &str, code: &str, now_s: u64) -> Result<Option<bool>, StoreError> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().map_err(|_| StoreError::Poisoned)?;
+        let Some(mut person) = self.person(id)? else { return Ok(None) };
+        let Some(second) = &mut person.second else { return Ok(None) };
+        let recovered = match crate::second_factor::step_of(&second.secret, code, now_s) {
+            Some(step) if step > second.last_step => {
+                second.last_step = step;
+                false
+            }
+            Some(_) => return Ok(None),
+            None => {
+                let digest = crate::second_factor::recovery_digest(code);
+                let Some(place) = second.recovery.iter().position(|held| *held == digest) else { return Ok(None) };
+                second.recovery.remove(place);
+                true
+            }
+        };
+        self.put(&person)?;
+        Ok(Some(recovered))
+    }
+
+    // ---- Sessions
+
+    /// Keeps a session under its token.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put_session(&self, token: &str, session: &Session) -> Result<(), StoreError> {
+        let row = self.hash("session", token);
+        let person = self.hash("person", &session.person);
+        let sealed = self.seal(Table::Session, &row, session)?;
+        let write = "INSERT INTO session VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET box = ?4";
+        let started = session.started_ms as i64;
+        self.connection()?.execute(write, params![row, person, started, sealed]).map_err(sql("write"))?;
+        Ok(())
+    }
+
+    /// The session of a token.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn session(&self, token: &str) -> Result<Option<Session>, StoreError> {
+        self.get(Table::Session, &self.hash("session", token))
+    }
+
+    /// Sessions of somebody, the newest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn sessions_of(&self, person: &str) -> Result<Vec<Session>, StoreError> {
+        let wanted = self.hash("person", person);
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = {
+            let connection = self.connection()?;
+            let mut statement = connection
+                .prepare_cached("SELECT id, box FROM session WHERE person = ?1 ORDER BY started DESC")
+                .map_err(sql("read"))?;
+            let rows = statement.query_map([wanted.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)));
+            rows.map_err(sql("read"))?.collect::<Result<_, _>>().map_err(sql("read"))?
+        };
+        rows.iter().map(|(row, sealed)| self.unseal(Table::Session, row, sealed)).collect()
+    }
+
+    /// Ends a session by its token; whether there was one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn end_session(&self, token: &str) -> Result<bool, StoreError> {
+        self.remove(Table::Session, &self.hash("session", token))
+    }
+
+    /// Ends those sessions of somebody that `which` says; what they were.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn end_sessions(&self, person: &str, which: impl Fn(&Session) -> bool) -> Result<Vec<Session>, StoreError> {
+        let wanted = self.hash("person", person);
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = {
+            let connection = self.connection()?;
+            let mut statement =
+                connection.prepare_cached("SELECT id, box FROM session WHERE person = ?1").map_err(sql("read"))?;
+            let rows = statement.query_map([wanted.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)));
+            rows.map_err(sql("read"))?.collect::<Result<_, _>>().map_err(sql("read"))?
+        };
+        let mut ended = Vec::new();
+        for (row, sealed) in rows {
+            let session: Session = self.unseal(Table::Session, &row, &sealed)?;
+            if which(&session) {
+                self.connection()?.execute("DELETE FROM session WHERE id = ?1", [row]).map_err(sql("write"))?;
+                ended.push(session);
+            }
+        }
+        Ok(ended)
+    }
+
+    // ---- Links
+
+    /// Makes a link for somebody; those made for them before open no more. The token, this once.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn make_link(&self, link: &Link) -> Result<String, StoreError> {
+        let token = proof::encoding::hex(&self.fresh::<TOKEN_BYTES>());
+        let (row, person) = (self.hash("link", &token), self.hash("person", &link.person));
+        let sealed = self.seal(Table::Link, &row, link)?;
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction().map_err(sql("write"))?;
+        transaction.execute("DELETE FROM link WHERE person = ?1", [person.as_slice()]).map_err(sql("write"))?;
+        transaction
+            .execute("INSERT INTO link VALUES (?1, ?2, ?3)", params![row, person, sealed])
+            .map_err(sql("write"))?;
+        transaction.commit().map_err(sql("write"))?;
+        Ok(token)
+    }
+
+    /// Whose a link is, while it opens. Looking at it does not use it up: mail scanners follow links.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn link(&self, token: &str, now_ms: u64) -> Result<Option<Link>, StoreError> {
+        let link: Option<Link> = self.get(Table::Link, &self.hash("link", token))?;
+        Ok(link.filter(|link| now_ms < link.until_ms))
+    }
+
+    /// Uses a link up; whether it was still there. Of several who try at once, one is told yes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn use_link(&self, token: &str) -> Result<bool, StoreError> {
+        self.remove(Table::Link, &self.hash("link", token))
+    }
+}
+
+const SCHEMA: &str = "
+    BEGIN;
+    CREATE TABLE person(id BLOB PRIMARY KEY, address BLOB NOT NULL UNIQUE, box BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session(id BLOB PRIMARY KEY, person BLOB NOT NULL, started INTEGER NOT NULL, box BLOB NOT NULL)
+        WITHOUT ROWID;
+    CREATE INDEX session_of ON session(person, started);
+    CREATE TABLE link(id BLOB PRIMARY KEY, person BLOB NOT NULL, box BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX link_of ON link(person);
+    PRAGMA user_version = 1;
+    COMMIT;";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(folder: &Path) -> Store {
+        let counter = std::sync::atomic::AtomicU8::new(1);
+        let random = move |bytes: &mut [u8]| {
+            bytes.fill(counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        };
+        Store::open(&folder.join("people.db"), &[7; 64], random).expect("open")
+    }
+
+    fn person() -> Person {
+        Person {
+            id: "u-1".into(),
+            address: "Staff.One@shop.example".into(),
+            name: "Staff One".into(),
+            password: None,
+            second: None,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_after_a_restart_and_stands_nowhere_in_clear() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let token = {
+            let store = open(folder.path());
+            store.put(&person()).expect("kept");
+            store.make_link(&Link { person: "u-1".into(), until_ms: 100 }).expect("made")
+        };
+        let store = open(folder.path());
+        assert_eq!(store.person_at("staff.one@SHOP.example").expect("read"), Some(person()));
+        assert_eq!(store.person("u-2").expect("read"), None);
+        let other = Person { id: "u-2".into(), ..person() };
+        assert!(store.put(&other).is_err(), "an address is one person's");
+        assert!(store.link(&token, 99).expect("read").is_some() && store.link(&token, 100).expect("read").is_none());
+        assert!(store.use_link(&token).expect("used") && !store.use_link(&token).expect("used"));
+        drop(store);
+        for file in std::fs::read_dir(folder.path()).expect("listed") {
+            let bytes = std::fs::read(file.expect("a file").path()).expect("read");
+            for word in ["shop.example", "Staff", "u-1", token.as_str()] {
+                assert!(!bytes.windows(word.len()).any(|part| part == word.as_bytes()), "{word}");
+            }
+        }
+        let wrong = Store::open(&folder.path().join("people.db"), &[8; 64], |bytes| bytes.fill(0)).expect("open");
+        assert!(wrong.person("u-1").expect("another key, other rows").is_none());
+    }
+
+    #[test]
+    fn a_newer_link_ends_the_older_and_sessions_end_one_by_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        let link = Link { person: "u-1".into(), until_ms: 100 };
+        let (old, new) = (store.make_link(&link).expect("made"), store.make_link(&link).expect("made"));
+        assert!(store.link(&old, 1).expect("read").is_none() && store.link(&new, 1).expect("read").is_some());
+        for number in 0..3 {
+            let session = Session {
+                id: format!("s-{number}"),
+                person: "u-1".into(),
+                method: "password".into(),
+                started_ms: number,
+                seen_ms: number,
+                form_token: "f".into(),
+                address: "192.0.2.1".into(),
+                agent: "a".into(),
+            };
+            store.put_session(&format!("t{number}"), &session).expect("kept");
+        }
+        let ids = |store: &Store| -> Vec<String> {
+            store.sessions_of("u-1").expect("read").into_iter().map(|session| session.id).collect()
+        };
+        assert_eq!(ids(&store), ["s-2", "s-1", "s-0"]);
+        assert_eq!(store.end_sessions("u-1", |session| session.id == "s-1").expect("ended").len(), 1);
+        assert!(store.end_session("t2").expect("ended") && store.session("t2").expect("read").is_none());
+        assert_eq!(ids(&store), ["s-0"]);
+        store.put(&person()).expect("kept");
+        store.forget("u-1").expect("forgotten");
+        assert!(store.person("u-1").expect("read").is_none() && ids(&store).is_empty());
+        assert!(store.link(&new, 1).expect("read").is_none());
+    }
+
+    #[test]
+    fn a_code_opens_once_and_a_recovery_code_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        let secret = crate::second_factor::secret(&[9; crate::second_factor::SECRET_BYTES]);
+        let digest = crate::second_factor::recovery_digest("abcd-efgh");
+        let second = SecondFactor { secret: secret.clone(), last_step: 0, recovery: vec![digest] };
+        store.put(&Person { second: Some(second), ..person() }).expect("kept");
+        let now = 1_790_000_000;
+        let code = crate::second_factor::code(&secret, now).expect("a code");
+        assert_eq!(store.take_code("u-1", &code, now).expect("read"), Some(false));
+        assert_eq!(store.take_code("u-1", &code, now).expect("read"), None, "nobody who saw it can use it");
+        assert_eq!(store.take_code("u-1", " ABCD-efgh", now).expect("read"), Some(true));
+        assert_eq!(store.take_code("u-1", "abcd-efgh", now).expect("read"), None);
+        assert_eq!(store.take_code("u-2", &code, now).expect("read"), None);
+    }
+}

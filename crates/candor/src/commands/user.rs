@@ -1,0 +1,89 @@
+//! `candor user`: people's accounts, where the server is not running.
+
+use std::process::ExitCode;
+
+use access::store::Link;
+use access::user::{Change, Standing, changed};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use ledger::clock::{Clock, SystemClock};
+use serde_json::json;
+
+use super::{Data, Output};
+use crate::people::{self, INVITED_MS};
+use crate::trail::{OpenMode, Trail};
+
+/// `candor user`
+#[derive(Args)]
+pub struct User {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List people: id, state, roles. Their names are at the page /users.
+    List {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make a link by which somebody chooses a new password, such as the only administrator who has lost theirs.
+    ///
+    /// The link is the path of a page of the server; it opens once, for three days. Whoever is signed in stays so until
+    /// the new password is chosen. It is recorded (USER_CHANGED, invited).
+    Link {
+        #[command(flatten)]
+        data: Data,
+        /// Id, as the list shows it.
+        id: String,
+        /// Under which it was decided: a ticket, a minute.
+        #[arg(long, value_name = "REFERENCE")]
+        reference: String,
+    },
+}
+
+impl User {
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::List { data, output } => {
+                let trail = Trail::open(&data.data, OpenMode::default())?;
+                let users = people::users(&trail);
+                trail.close()?;
+                for user in users?.iter() {
+                    let roles: Vec<&str> = user.roles.iter().map(|role| role.name()).collect();
+                    if output.json {
+                        println!("{}", json!({"id": user.id, "state": user.standing.name(), "roles": roles}));
+                    } else {
+                        println!("{}  {:<9} {}", user.id, user.standing.name(), roles.join(","));
+                    }
+                }
+            }
+            Command::Link { data, id, reference } => {
+                let trail = Trail::open(&data.data, OpenMode::default())?;
+                let made = link(&trail, &id, &reference);
+                trail.close()?;
+                println!("{}", made?);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn link(trail: &Trail, id: &str, reference: &str) -> Result<String> {
+    let users = people::users(trail)?;
+    let user = users.get(id).context("user link: there is nobody of this id: `candor user list` shows them")?;
+    if matches!(user.standing, Standing::Suspended | Standing::Ended) {
+        bail!("user link: this account is {}: it opens to nobody", user.standing.name());
+    }
+    let store = people::store(trail)?;
+    if store.person(id)?.is_none() {
+        bail!("user link: what this person signs in with is not in DIR/access: invite them anew");
+    }
+    let mut facts = changed(id, Change::Invited, &super::actor());
+    facts["change_reference"] = reference.into();
+    trail.intake.own_one("USER_CHANGED", facts)?;
+    let token = store.make_link(&Link { person: id.to_owned(), until_ms: SystemClock.now().0 + INVITED_MS })?;
+    Ok(format!("/join/{token}"))
+}

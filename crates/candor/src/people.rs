@@ -1,0 +1,90 @@
+//! People: their store and the fold of what the trail says of them, opened with the trail; the first of them.
+
+use std::sync::Arc;
+
+use access::role::Role;
+use access::store::{Link, Person, Store};
+use access::user::{self, REGISTER, Standing, Users};
+use anyhow::{Context, Result};
+use ledger::clock::{Clock, SystemClock};
+use seal::crypto::subkey;
+use seal::random::RandomPool;
+use seal::store::Named;
+use serde_json::{Value, json};
+use views::open;
+use views::registers::Thing;
+use web::people::People;
+
+use crate::trail::Trail;
+
+/// Records about people that are read at start, at most.
+const RECORDS_MAX: usize = 100_000;
+/// An invitation opens for so long.
+pub const INVITED_MS: u64 = 72 * 3_600_000;
+
+/// What the trail says of people.
+pub fn users(trail: &Trail) -> Result<Users> {
+    let mut users = Users::default();
+    for index in trail.views()?.find(Thing::Own, REGISTER, RECORDS_MAX)? {
+        let stored = trail.intake.reader().entry(index)?;
+        if let Some((kind, facts)) = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)? {
+            users.apply(&kind.name, &Value::Object(facts));
+        }
+    }
+    Ok(users)
+}
+
+/// What people sign in with.
+pub fn store(trail: &Trail) -> Result<Store> {
+    let folder = trail.paths.access();
+    crate::trail::make_private(&folder)?;
+    let token = trail.store.lock()?.named(Named::Token);
+    let mut key = zeroize::Zeroizing::new([0; 64]);
+    key[..32].copy_from_slice(subkey(&token, "candor/v1/people-boxes\n").expose());
+    key[32..].copy_from_slice(subkey(&token, "candor/v1/people-hashes\n").expose());
+    let random = |bytes: &mut [u8]| {
+        let mut pool = RandomPool::default();
+        bytes.iter_mut().for_each(|byte| [*byte] = pool.take());
+    };
+    Store::open(&folder.join("people.db"), &key, random).with_context(|| format!("open {}", folder.display()))
+}
+
+/// People, and the way in for the first of them where nobody administers them yet.
+pub fn open(trail: &Trail) -> Result<(Arc<People>, Option<String>)> {
+    let (store, mut users) = (store(trail)?, users(trail)?);
+    let administers = |users: &Users| {
+        users.iter().any(|user| user.standing == Standing::Active && user.roles.contains(&Role::Administrator))
+    };
+    let welcome = if administers(&users) { None } else { Some(first(trail, &store, &mut users)?) };
+    Ok((Arc::new(People::new(store, users)), welcome))
+}
+
+/// The link of the first administrator: of the one who was invited before and did not come, else of a new one.
+fn first(trail: &Trail, store: &Store, users: &mut Users) -> Result<String> {
+    let waits =
+        |user: &&access::user::User| user.standing == Standing::Invited && user.roles.contains(&Role::Administrator);
+    let known = users.iter().find(waits).map(|user| user.id.clone());
+    let known = match known {
+        Some(id) if store.person(&id)?.is_some() => Some(id),
+        _ => None,
+    };
+    let id = match known {
+        Some(id) => id,
+        None => {
+            let id = user::id(&store.fresh());
+            let facts = json!({
+                "register": REGISTER, "user_id": id, "roles": [Role::Administrator.name()],
+                "actor": crate::commands::actor(), "change_reference": "first-start",
+            });
+            trail.intake.own_one("USER_INVITED", facts.clone())?;
+            users.apply("USER_INVITED", &facts);
+            // Who it is says who takes the link.
+            let nobody =
+                Person { id: id.clone(), address: String::new(), name: String::new(), password: None, second: None };
+            store.put(&nobody)?;
+            id
+        }
+    };
+    let token = store.make_link(&Link { person: id, until_ms: SystemClock.now().0 + INVITED_MS })?;
+    Ok(format!("/join/{token}"))
+}

@@ -1,0 +1,329 @@
+//! People at the pages of the running binary: invitations, signing in, second factors, reading behind a reason, and what
+//! an attacker at the forms gets.
+
+mod support;
+
+use ledger::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
+use support::http::{Reply, Server};
+use support::{folder, good, lines};
+
+/// A browser: it keeps its cookie, says where its forms are from, follows nothing.
+struct Browser<'s> {
+    server: &'s Server,
+    cookie: Option<String>,
+    /// Token of the forms of the last page.
+    form_token: String,
+}
+
+fn encoded(fields: &[(&str, &str)]) -> String {
+    let part = |text: &str| -> String {
+        text.bytes()
+            .map(
+                |byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") },
+            )
+            .collect()
+    };
+    fields.iter().map(|(name, value)| format!("{}={}", part(name), part(value))).collect::<Vec<_>>().join("&")
+}
+
+/// What stands in a page between two texts.
+fn between<'p>(page: &'p str, before: &str, after: &str) -> Option<&'p str> {
+    page.split_once(before)?.1.split_once(after).map(|(found, _)| found)
+}
+
+impl<'s> Browser<'s> {
+    fn new(server: &'s Server) -> Browser<'s> {
+        Browser { server, cookie: None, form_token: String::new() }
+    }
+
+    fn heard(&mut self, reply: Reply) -> Reply {
+        if let Some(set) = reply.headers.get("set-cookie") {
+            assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+            self.cookie = set.split(';').next().map(str::to_owned);
+        }
+        if let Some(token) = between(&reply.text(), "name=\"form_token\" value=\"", "\"") {
+            self.form_token = token.to_owned();
+        }
+        reply
+    }
+
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        let host = self.server.address.to_string();
+        let mut headers = vec![("Origin", format!("http://{host}")), ("User-Agent", "a test's browser".to_owned())];
+        headers.extend(self.cookie.clone().map(|cookie| ("Cookie", cookie)));
+        headers
+    }
+
+    fn get(&mut self, path: &str) -> Reply {
+        let reply = self.server.send_to_host("GET", path, &self.headers(), b"");
+        self.heard(reply)
+    }
+
+    fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        let token = self.form_token.clone();
+        let all: Vec<(&str, &str)> = fields.iter().copied().chain([("form_token", token.as_str())]).collect();
+        let mut headers = self.headers();
+        headers.push(("Content-Type", "application/x-www-form-urlencoded".into()));
+        let reply = self.server.send_to_host("POST", path, &headers, encoded(&all).as_bytes());
+        self.heard(reply)
+    }
+
+    fn join(&mut self, link: &str, password: &str, who: &[(&str, &str)]) -> Reply {
+        let fields: Vec<(&str, &str)> =
+            who.iter().copied().chain([("password", password), ("password_again", password)]).collect();
+        self.post(link, &fields)
+    }
+
+    fn sign_in(&mut self, address: &str, password: &str) -> Reply {
+        self.post("/sign-in", &[("address", address), ("password", password)])
+    }
+}
+
+const FIRST: [(&str, &str); 2] = [("name", "Staff One"), ("address", "staff.one@shop.example")];
+const PASSWORD: &str = "correct kettle lantern four";
+
+/// The first administrator, come in.
+fn first(server: &Server) -> Browser<'_> {
+    let mut browser = Browser::new(server);
+    let joined = browser.join(&server.first_link(), PASSWORD, &FIRST);
+    assert_eq!((joined.status, joined.headers["location"].as_str()), (303, "/look"), "{}", joined.text());
+    browser.get("/users");
+    browser
+}
+
+/// Somebody invited by the first one, come in.
+fn invited<'s>(admin: &mut Browser<'s>, name: &str, address: &str, role: &str) -> Browser<'s> {
+    let fields = [("name", name), ("address", address), ("roles", role), ("change_reference", "CH-1")];
+    let page = admin.post("/users/invite", &fields);
+    assert_eq!(page.status, 200, "{}", page.text());
+    let link = format!("/join/{}", between(&page.text(), "/join/", "<").expect("a link"));
+    let mut browser = Browser::new(admin.server);
+    assert_eq!(browser.join(&link, PASSWORD, &[]).status, 303);
+    browser.get("/look");
+    browser
+}
+
+fn mail(customer: u32, subject: &str) -> String {
+    json!({
+        "timestamp": "2026-11-20T08:00:00Z", "event_type": "EMAIL_SENT", "correlation_id": format!("o-{customer}"),
+        "source_component": "shop", "environment": "test", "severity": "info", "email_id": format!("m-{customer}"),
+        "recipient_details": {"customer_id": format!("c-{customer}"), "email": format!("reader.{customer}@mail.example")},
+        "message_content": {"subject": subject}, "delivery_tracking": {"delivery_status": "sent"},
+    })
+    .to_string()
+}
+
+#[test]
+fn the_first_comes_by_a_link_that_opens_once_and_invites_the_others() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let server = Server::start(&data);
+    let link = server.first_link();
+    let mut browser = Browser::new(&server);
+    for path in ["/look", "/users", "/account"] {
+        assert_eq!(browser.get(path).headers["location"], "/sign-in", "{path}");
+    }
+    // A scanner of mail that follows the link uses nothing up.
+    assert_eq!((browser.get(&link).status, browser.get(&link).status), (200, 200));
+    for (password, again, why) in [
+        ("short", "short", "at least 12"),
+        ("staff.one@shop.example", "staff.one@shop.example", "too easy"),
+        (PASSWORD, "correct kettle lantern five", "not the same"),
+    ] {
+        let fields = [FIRST[0], FIRST[1], ("password", password), ("password_again", again)];
+        let reply = browser.post(&link, &fields);
+        assert!(reply.status == 422 && reply.text().contains(why), "{why}: {}", reply.text());
+    }
+    let mut admin = first(&server);
+    assert_eq!(browser.get(&link).status, 404, "it was used");
+    assert_eq!(browser.get(&format!("/join/{}", "0".repeat(64))).status, 404);
+
+    let lines_of = [mail(1, "<script>alert(1)</script>"), mail(2, "your kettle")];
+    server.lines(&server.append_key(), &lines_of.join("\n"));
+    let mut desk = invited(&mut admin, "Staff Two", "staff.two@shop.example", "customer_service");
+    // Nothing without a reason; with one, one customer; what a sender wrote is text, not a page.
+    let ask = |browser: &mut Browser<'_>, reason: &str| {
+        browser.post("/look/history", &[("customer", "c-1"), ("reason", reason)])
+    };
+    assert_eq!(ask(&mut desk, " ").status, 400);
+    let page = ask(&mut desk, "case 7");
+    assert_eq!(page.status, 200, "{}", page.text());
+    let text = page.text();
+    assert!(text.contains("&#60;script&#62;alert(1)") && !text.contains("<script>"), "{text}");
+    assert!(page.headers["content-security-policy"].contains("frame-ancestors 'none'"));
+    let found = desk.post("/look/search", &[("words", "sent"), ("reason", "case 7")]);
+    assert!(found.status == 403 || found.text().contains("Nothing was found"), "{}", found.text());
+    let found = desk.post("/look/search", &[("words", "kettle"), ("reason", "case 7")]);
+    assert!(found.status == 200 && found.text().contains("your kettle"), "{}", found.text());
+    // An administrator is no reader, and a reader administers nothing.
+    let refused = ask(&mut admin, "curiosity");
+    assert!(refused.status == 403 && refused.text().contains("compliance officer"), "{}", refused.text());
+    assert!(!refused.text().contains("mail.example"));
+    assert_eq!(desk.get("/users").status, 403);
+    let fields = [("name", "x"), ("address", "x@shop.example"), ("roles", "administrator"), ("change_reference", "-")];
+    assert_eq!(desk.post("/users/invite", &fields).status, 403);
+    assert_eq!(
+        admin
+            .post(
+                "/users/invite",
+                &[("name", "x"), ("address", "x@shop.example"), ("roles", "source"), ("change_reference", "-")]
+            )
+            .status,
+        400
+    );
+    let again = [("name", "x"), ("address", "STAFF.two@shop.example"), ("roles", "legal"), ("change_reference", "-")];
+    assert_eq!(admin.post("/users/invite", &again).status, 400, "an address is one person's");
+
+    // Who is suspended is out at once, and comes back when they may.
+    let page = admin.get("/users").text();
+    let id = between(&page, "staff.two@shop.example</td><td><code>", "<").expect("an id").to_owned();
+    let change = |admin: &mut Browser<'_>, step: &str| {
+        admin.post("/users/change", &[("user", &id), ("step", step), ("change_reference", "CH-2")])
+    };
+    assert_eq!(change(&mut admin, "suspend").status, 200);
+    assert_eq!(ask(&mut desk, "case 7").headers["location"], "/sign-in");
+    assert_eq!(desk.sign_in("staff.two@shop.example", PASSWORD).status, 403);
+    assert_eq!(change(&mut admin, "resume").status, 200);
+    assert_eq!(desk.sign_in("Staff.Two@shop.example", PASSWORD).status, 303);
+    // Other roles hold from the next request on.
+    desk.get("/look");
+    let roles = [("user", id.as_str()), ("step", "roles"), ("roles", "management"), ("change_reference", "CH-3")];
+    assert_eq!(admin.post("/users/change", &roles).status, 200);
+    assert_eq!(ask(&mut desk, "case 7").status, 403);
+    // After a restart people, roles and sessions are what they were.
+    let (cookie, address) = (desk.cookie.clone(), server.address);
+    assert!(server.stop());
+    let server = Server::start_at(&data, address);
+    let mut desk = Browser { server: &server, cookie, form_token: String::new() };
+    assert_eq!(desk.get("/look").status, 200);
+    assert_eq!(ask(&mut desk, "case 7").status, 403);
+    assert!(server.stop());
+    let text = data.to_str().expect("UTF-8");
+    let started = lines(&good(&["search", "--kind", "SESSION_STARTED", "--json", "--data", text]));
+    assert_eq!(started.len(), 3);
+    assert_eq!(started[0]["record"]["user_agent"], "a test's browser");
+    let people = good(&["user", "list", "--data", text]);
+    assert!(people.contains(&format!("{id}  active    management")) && people.lines().count() == 2, "{people}");
+    let link = good(&["user", "link", &id, "--reference", "CH-4", "--data", text]);
+    assert!(link.starts_with("/join/") && link.trim().len() == 70, "{link}");
+    let session = started[0]["record"]["session_id"].as_str().expect("an id").to_owned();
+    let session: Value =
+        serde_json::from_str(&good(&["show", "session", &session, "--json", "--data", text])).expect("JSON");
+    assert_eq!((&session["login_method"], &session["user_id"]), (&json!("password"), &json!(id)));
+    let seen = lines(&good(&["search", "--kind", "SUBJECT_SEEN", "--json", "--data", text]));
+    assert!(seen.iter().any(|line| line["record"]["actor"] == id.as_str()), "the customer can see who looked");
+}
+
+#[test]
+fn a_second_factor_is_asked_for_and_no_code_opens_twice() {
+    let folder = folder();
+    let server = Server::start(&folder.path().join("trail"));
+    let mut browser = first(&server);
+    browser.get("/account");
+    let page = browser.post("/account/second-factor", &[]).text();
+    let secret = between(&page, "name=\"secret\" value=\"", "\"").expect("a secret").to_owned();
+    let code =
+        |later_s: u64| access::second_factor::code(&secret, SystemClock.now().0 / 1000 + later_s).expect("a code");
+    let wrong = browser.post("/account/second-factor/confirm", &[("secret", &secret), ("code", "000000")]);
+    assert!(wrong.text().contains("not the one of now"), "{}", wrong.text());
+    let now = code(0);
+    let page = browser.post("/account/second-factor/confirm", &[("secret", &secret), ("code", &now)]).text();
+    let codes: Vec<String> =
+        between(&page, "Recovery codes\">", "</pre>").expect("codes").split_whitespace().map(str::to_owned).collect();
+    assert_eq!(codes.len(), 10);
+    browser.get("/account");
+    assert_eq!(browser.post("/sign-out", &[]).headers["location"], "/sign-in");
+    assert_eq!(browser.get("/look").headers["location"], "/sign-in");
+
+    let pending = |browser: &mut Browser<'_>| -> String {
+        let page = browser.sign_in(FIRST[1].1, PASSWORD);
+        assert_eq!((page.status, page.headers.contains_key("set-cookie")), (200, false), "half in is out");
+        between(&page.text(), "name=\"pending\" value=\"", "\"").expect("it asks for a code").to_owned()
+    };
+    let mut other = Browser::new(&server);
+    let token = pending(&mut other);
+    assert_eq!(other.get("/look").headers["location"], "/sign-in");
+    assert_eq!(other.post("/sign-in/code", &[("pending", &token), ("code", &now)]).status, 403, "it was used");
+    assert_eq!(other.post("/sign-in/code", &[("pending", "made up"), ("code", &code(30))]).status, 403);
+    let next = code(30);
+    assert_eq!(other.post("/sign-in/code", &[("pending", &token), ("code", &next)]).status, 303);
+    assert_eq!(
+        other.post("/sign-in/code", &[("pending", &token), ("code", &codes[0])]).status,
+        403,
+        "a form is used once"
+    );
+    let token = pending(&mut browser);
+    assert_eq!(browser.post("/sign-in/code", &[("pending", &token), ("code", &next)]).status, 403);
+    assert_eq!(browser.post("/sign-in/code", &[("pending", &token), ("code", &codes[0].to_uppercase())]).status, 303);
+    assert!(browser.get("/account").text().contains("9 recovery codes are left"));
+    assert!(server.stop());
+}
+
+#[test]
+fn forms_from_elsewhere_sessions_handed_over_and_guessing_get_nowhere() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let server = Server::start(&data);
+    let mut admin = first(&server);
+    // A form of another site, with the cookie that the browser sends along.
+    let fields =
+        encoded(&[("name", "x"), ("address", "x@shop.example"), ("roles", "legal"), ("change_reference", "-")]);
+    let with_token = format!("{fields}&form_token={}", admin.form_token);
+    let own = format!("http://{}", server.address);
+    let cookie = admin.cookie.clone().expect("a cookie");
+    let kind = ("Content-Type", "application/x-www-form-urlencoded".to_owned());
+    for (headers, body, why) in [
+        (vec![("Origin", own.clone())], &fields, "no token"),
+        (vec![("Origin", "http://evil.example".to_owned())], &with_token, "another origin"),
+        (vec![("Origin", "null".to_owned())], &with_token, "an origin that hides"),
+        (vec![("Origin", own.clone()), ("Sec-Fetch-Site", "cross-site".to_owned())], &with_token, "across sites"),
+        (vec![("Origin", own.clone()), ("Sec-Fetch-Site", "same-site".to_owned())], &with_token, "a neighbour"),
+    ] {
+        let all: Vec<(&str, String)> = headers.into_iter().chain([("Cookie", cookie.clone()), kind.clone()]).collect();
+        let reply = server.send_to_host("POST", "/users/invite", &all, body.as_bytes());
+        assert_eq!(reply.status, 403, "{why}: {}", reply.text());
+    }
+    // The same form of this site, behind a proxy that encrypts.
+    let proxied = vec![("Origin", own.replace("http:", "https:")), ("Cookie", cookie.clone()), kind.clone()];
+    assert_eq!(server.send_to_host("POST", "/users/invite", &proxied, with_token.as_bytes()).status, 200);
+    // A session that somebody put into the browser before signing in is not the one that opens.
+    let mut victim =
+        Browser { server: &server, cookie: Some("candor_session=planted".into()), form_token: String::new() };
+    assert_eq!(victim.sign_in(FIRST[1].1, PASSWORD).status, 303);
+    assert!(victim.cookie.as_deref().is_some_and(|cookie| cookie != "candor_session=planted"));
+    let mut attacker =
+        Browser { server: &server, cookie: Some("candor_session=planted".into()), form_token: String::new() };
+    assert_eq!(attacker.get("/look").headers["location"], "/sign-in");
+    // Who guesses waits, whether there is such an account or not, and hears the same.
+    let mut said = Vec::new();
+    for address in ["nobody@shop.example", FIRST[1].1] {
+        let mut guesser = Browser::new(&server);
+        let replies: Vec<Reply> =
+            (0..7).map(|number| guesser.sign_in(address, &format!("wrong kettle lantern {number}"))).collect();
+        said.push(replies.iter().map(|reply| reply.status).collect::<Vec<_>>());
+        let last = replies.last().expect("one");
+        assert_eq!((last.status, last.headers.contains_key("retry-after")), (429, true), "{address}");
+    }
+    assert_eq!((&said[0], said[0][..6] == [403; 6]), (&said[1], true), "{said:?}");
+    // Ending one's other sessions.
+    admin.get("/account");
+    let page = admin.get("/account").text();
+    let other = between(&page, "name=\"session\" value=\"", "\"").expect("the victim's").to_owned();
+    assert_eq!(admin.post("/account/sessions/end", &[("session", &other)]).status, 303);
+    assert_eq!(victim.get("/look").headers["location"], "/sign-in");
+    let nobody =
+        admin.post("/users/change", &[("user", "u-000000000000"), ("step", "suspend"), ("change_reference", "-")]);
+    assert_eq!(nobody.status, 400);
+    assert!(server.stop());
+    let text = data.to_str().expect("UTF-8");
+    let told = lines(&good(&["search", "--kind", "SESSION_SECURITY_EVENT", "--json", "--data", text]));
+    assert!(told.iter().any(|line| line["record"]["security_event"] == "failed_login"), "{told:?}");
+    // Nothing of who signs in stands in clear in any file.
+    for file in support::files(&data) {
+        let held = std::fs::read(&file).expect("read");
+        for word in ["staff.one@shop.example", "Staff One", PASSWORD] {
+            assert!(!held.windows(word.len()).any(|part| part == word.as_bytes()), "{}", file.display());
+        }
+    }
+}

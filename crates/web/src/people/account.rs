@@ -1,0 +1,178 @@
+//! One's own account: sessions, the second factor.
+
+use std::sync::Arc;
+
+use access::second_factor::{self, RECOVERY_CODES};
+use access::store::{SecondFactor, Session};
+use access::user::{Change, changed};
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::{Head, SignedIn, change, field, html, off, own_form, record_end, signed_in, stored, time, to};
+use crate::app::App;
+use crate::problem::Problem;
+
+struct SessionLine {
+    id: String,
+    started: String,
+    seen: String,
+    address: String,
+    agent: String,
+    method: String,
+    own: bool,
+}
+
+#[derive(Template)]
+#[template(path = "people/account.html")]
+struct Account {
+    head: Head,
+    name: String,
+    address: String,
+    roles: String,
+    has_second: bool,
+    recovery_left: usize,
+    sessions: Vec<SessionLine>,
+}
+
+/// A second factor that is being added, or was just added.
+#[derive(Template)]
+#[template(path = "people/second_factor.html")]
+struct Adding {
+    head: Head,
+    secret: String,
+    otpauth: String,
+    codes: Vec<String>,
+    wrong: &'static str,
+}
+
+pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let signed_in = match signed_in(&app, &headers).await? {
+        Ok(signed_in) => signed_in,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    off(&app, move |_, people| {
+        let person = stored(people.store.person(&signed_in.user.id))?;
+        let person = person.ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
+        let line = |session: Session| SessionLine {
+            own: session.id == signed_in.session.id,
+            id: session.id,
+            started: time(session.started_ms),
+            seen: time(session.seen_ms),
+            address: session.address,
+            agent: session.agent,
+            method: session.method,
+        };
+        let sessions = stored(people.store.sessions_of(&person.id))?.into_iter().map(line).collect();
+        let roles: Vec<String> = signed_in.user.roles.iter().map(|role| role.words()).collect();
+        html(&Account {
+            head: signed_in.head(),
+            name: person.name,
+            address: person.address,
+            roles: roles.join(", "),
+            has_second: person.second.is_some(),
+            recovery_left: person.second.map_or(0, |second| second.recovery.len()),
+            sessions,
+        })
+    })
+    .await
+}
+
+fn adding(signed_in: &SignedIn, secret: String, name: &str, wrong: &'static str) -> Result<Response, Problem> {
+    let otpauth = second_factor::address(&secret, "Candor", name);
+    html(&Adding { head: signed_in.head(), secret, otpauth, codes: Vec::new(), wrong })
+}
+
+/// Shows a fresh secret; nothing is kept until a code of it was given.
+pub(crate) async fn second_factor(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let signed_in = match own_form(&app, &headers, body).await? {
+        Ok((signed_in, _)) => signed_in,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    off(&app, move |_, people| {
+        let secret = second_factor::secret(&people.store.fresh());
+        adding(&signed_in, secret, &signed_in.user.id, "")
+    })
+    .await
+}
+
+/// Keeps the secret, once its device has shown a code of it, and shows the recovery codes, this once.
+pub(crate) async fn confirm(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let (signed_in, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let (secret, code) = (field(&fields, "secret", 64)?, field(&fields, "code", 16)?);
+    off(&app, move |app, people| {
+        let Some(step) = second_factor::step_of(&secret, &code, app.now().0 / 1000) else {
+            let wrong = "This code is not the one of now: is the clock of the device right?";
+            return adding(&signed_in, secret, &signed_in.user.id, wrong);
+        };
+        let mut person = stored(people.store.person(&signed_in.user.id))?
+            .ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
+        if person.second.is_some() {
+            return Err(Problem::bad("there is a second factor already: take it away first"));
+        }
+        let codes: Vec<String> =
+            (0..RECOVERY_CODES).map(|_| second_factor::recovery_code(&people.store.fresh())).collect();
+        let recovery = codes.iter().map(|code| second_factor::recovery_digest(code)).collect();
+        person.second = Some(SecondFactor { secret, last_step: step, recovery });
+        change(app, people, changed(&person.id, Change::SecondFactorAdded, &person.id))?;
+        stored(people.store.put(&person))?;
+        html(&Adding { head: signed_in.head(), secret: String::new(), otpauth: String::new(), codes, wrong: "" })
+    })
+    .await
+}
+
+/// Takes the second factor away: who has the device or a recovery code may.
+pub(crate) async fn remove(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let (signed_in, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let code = field(&fields, "code", 16)?;
+    off(&app, move |app, people| {
+        let id = signed_in.user.id.clone();
+        let (at, from) = (people.store.short("code", &id), people.store.short("from", &signed_in.session.address));
+        let now = app.now().0;
+        let waits = people.waits(at, from, now) > 0;
+        if waits || stored(people.store.take_code(&id, &code, now / 1000))?.is_none() {
+            people.guessed_wrong(at, from, now);
+            return Err(Problem::bad("this code is not the one of now: wait for the next one and try again"));
+        }
+        people.guessed_right(at);
+        change(app, people, changed(&id, Change::SecondFactorRemoved, &id))?;
+        if let Some(mut person) = stored(people.store.person(&id))? {
+            person.second = None;
+            stored(people.store.put(&person))?;
+        }
+        Ok(to("/account"))
+    })
+    .await
+}
+
+/// Ends one of one's own sessions.
+pub(crate) async fn end_session(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (signed_in, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let id = field(&fields, "session", 64)?;
+    off(&app, move |app, people| {
+        for session in stored(people.store.end_sessions(&signed_in.user.id, |session| session.id == id))? {
+            record_end(app, &session, "ended_by_owner")?;
+        }
+        Ok(to("/account"))
+    })
+    .await
+}

@@ -1,0 +1,197 @@
+//! Reading at a page, behind a reason: a person's history, a search, one entry. What is asked goes in a form's body, so
+//! that no address in a browser's memory or a proxy's log names anybody.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use reads::guard::{Find, Of};
+use reads::shown::{PersonalState, Shown};
+use record::identifier::IdentifierType;
+use serde_json::Value;
+
+use super::{Head, SignedIn, field, html, off, own_form, readable, signed_in};
+use crate::app::App;
+use crate::problem::Problem;
+
+/// Entries of a search's page.
+const FOUND_MAX: usize = 50;
+/// Fields of every record, which stand in an entry's head or say nothing to a reader.
+const COMMON: [&str; 9] = [
+    "event_type",
+    "timestamp",
+    "correlation_id",
+    "source_component",
+    "environment",
+    "event_id",
+    "severity",
+    "source",
+    "authority",
+];
+
+/// Severities that say nothing.
+const QUIET: [&str; 4] = ["", "debug", "info", "notice"];
+
+/// An entry as a page shows it.
+struct Line {
+    index: u64,
+    title: String,
+    kind: String,
+    at: String,
+    own_time: String,
+    class: String,
+    leaf: String,
+    source: String,
+    /// Where it is more than a notice.
+    severity: String,
+    personal: &'static str,
+    imported: bool,
+    fields: Vec<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "people/look.html")]
+struct Look {
+    head: Head,
+    title: &'static str,
+    reason: String,
+    customer: String,
+    words: String,
+    asked: bool,
+    lines: Vec<Line>,
+    more: bool,
+    access: u64,
+    size: u64,
+}
+
+impl Look {
+    fn empty(who: &SignedIn, size: u64) -> Look {
+        Look {
+            head: who.head(),
+            title: "Look something up",
+            reason: String::new(),
+            customer: String::new(),
+            words: String::new(),
+            asked: false,
+            lines: Vec::new(),
+            more: false,
+            access: 0,
+            size,
+        }
+    }
+}
+
+/// Fields of a record, each with its path.
+fn flat(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
+    let below = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix} / {name}") };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(name, value)| flat(&below(&name.replace('_', " ")), value, out)),
+        Value::Array(list) if list.iter().any(|item| item.is_object()) => {
+            list.iter().zip(1..).for_each(|(item, number)| flat(&below(&number.to_string()), item, out));
+        }
+        Value::Array(list) => {
+            let texts: Vec<String> = list.iter().map(text).collect();
+            out.push((prefix.to_owned(), texts.join(", ")));
+        }
+        Value::Null => {}
+        Value::String(text) if text.is_empty() => {}
+        other => out.push((prefix.to_owned(), text(other))),
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn line(shown: &Shown) -> Line {
+    let mut fields = Vec::new();
+    if let Value::Object(record) = &shown.record {
+        for (name, value) in record.iter().filter(|(name, _)| !COMMON.contains(&name.as_str())) {
+            flat(&name.replace('_', " "), value, &mut fields);
+        }
+    }
+    let said = |name: &str| shown.record[name].as_str().unwrap_or_default();
+    let words = shown.kind.replace('_', " ").to_lowercase();
+    let mut letters = words.chars();
+    let title = letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
+    Line {
+        index: shown.index,
+        title,
+        kind: shown.kind.clone(),
+        at: readable(&shown.at),
+        own_time: readable(said("timestamp")),
+        source: said("source").to_owned(),
+        severity: Some(said("severity")).filter(|word| !QUIET.contains(word)).unwrap_or_default().to_owned(),
+        class: shown.class.clone(),
+        leaf: shown.leaf.clone(),
+        personal: match shown.personal {
+            PersonalState::Shown => "personal content shown",
+            PersonalState::None => "",
+            PersonalState::Erased => "the person was erased",
+            PersonalState::Ended => "its time to be kept has ended",
+        },
+        imported: shown.imported,
+        fields,
+    }
+}
+
+pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    match signed_in(&app, &headers).await? {
+        Ok(who) => html(&Look::empty(&who, app.size())),
+        Err(elsewhere) => Ok(elsewhere),
+    }
+}
+
+/// Everything about a customer, the newest first.
+pub(crate) async fn history(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let (who, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let (customer, reason) = (field(&fields, "customer", 128)?, field(&fields, "reason", 500)?);
+    off(&app, move |app, _| {
+        let of = Of::Person(IdentifierType::CustomerId, customer.clone());
+        let granted = app.parts.guard.history(&who.purpose("page", &reason, "page-history"), &of)?;
+        let lines = granted.get().iter().rev().map(line).collect();
+        let (access, empty) = (granted.access(), Look::empty(&who, app.size()));
+        html(&Look { title: "History of a customer", reason, customer, asked: true, lines, access, ..empty })
+    })
+    .await
+}
+
+/// Entries by words, the newest first.
+pub(crate) async fn search(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let (who, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let (words, reason) = (field(&fields, "words", 500)?, field(&fields, "reason", 500)?);
+    off(&app, move |app, _| {
+        let find = Find { words: words.clone(), limit: FOUND_MAX, ..Find::default() };
+        let granted = app.parts.guard.find(&who.purpose("page", &reason, "page-search"), &find)?;
+        let (access, page) = (granted.access(), granted.into_inner());
+        let lines = page.lines.iter().map(line).collect();
+        let (more, empty) = (page.next_below.is_some(), Look::empty(&who, app.size()));
+        html(&Look { title: "Search", reason, words, asked: true, lines, more, access, ..empty })
+    })
+    .await
+}
+
+/// One entry.
+pub(crate) async fn entry(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let (who, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let (index, reason) = (field(&fields, "index", 16)?, field(&fields, "reason", 500)?);
+    let index = crate::search::index(&index)?;
+    off(&app, move |app, _| {
+        let granted = app.parts.guard.show(&who.purpose("page", &reason, "page-entry"), index)?;
+        let (access, empty) = (granted.access(), Look::empty(&who, app.size()));
+        html(&Look { title: "One entry", reason, asked: true, lines: vec![line(granted.get())], access, ..empty })
+    })
+    .await
+}

@@ -1,0 +1,443 @@
+//! People at their pages: who is signed in, and that it is them who ask.
+//!
+//! Owns the cookie, the forms and their tokens, and what of a session stands in the trail. Passwords, codes and links are
+//! `access`'s; what somebody may see is decided by the policies in `reads`.
+//!
+//! Invariants:
+//! - a session's token is random, given once, kept as a keyed hash, and new after each step of signing in;
+//! - a form changes or shows nothing unless it came from this site and carries its session's token;
+//! - what is asked about a person is sent in a form's body: no address of a page names anybody.
+
+mod account;
+mod join;
+mod look;
+mod sign_in;
+mod users;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, RwLock};
+
+use access::backoff::Backoff;
+use access::role::Role;
+use access::store::{Session, Store};
+use access::user::{Standing, User, Users};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use proof::time::UnixMillis;
+use reads::guard::Purpose;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::body::{self, Share};
+use crate::problem::Problem;
+
+/// A session that is not used for so long is over.
+const IDLE_MS: u64 = 30 * 60_000;
+/// So is one that is so old.
+const SESSION_MS: u64 = 12 * 3_600_000;
+/// The time of last use is kept to this.
+const SEEN_MS: u64 = 60_000;
+/// Bytes of a form, at most.
+const FORM_BYTES_MAX: usize = 16 << 10;
+/// Wrong guesses at somebody that cost no wait.
+const FREE_AT: u32 = 5;
+/// Wrong guesses from somewhere that cost no wait.
+const FREE_FROM: u32 = 50;
+/// Passwords that are hashed at once: each takes a core and 19 MiB for some 20 ms.
+const HASHED_AT_ONCE: usize = 2;
+/// Who waits for that, at most; others are told to come again.
+const HASHING_MAX: usize = 32;
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// What the pages of people need.
+pub struct People {
+    /// Credentials, sessions, links.
+    pub store: Store,
+    users: RwLock<Users>,
+    /// Wrong guesses at somebody, and from somewhere: behind one address may be a whole office.
+    at: Mutex<Backoff>,
+    from: Mutex<Backoff>,
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// Who gave a right password and is asked for a code, by the token of the form; for five minutes.
+    pending: Mutex<HashMap<String, sign_in::Pending>>,
+}
+
+impl People {
+    /// People as the trail and the store know them.
+    pub fn new(store: Store, users: Users) -> People {
+        People {
+            store,
+            users: RwLock::new(users),
+            at: Mutex::new(Backoff::new(FREE_AT)),
+            from: Mutex::new(Backoff::new(FREE_FROM)),
+            hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(HASHING_MAX)),
+            pending: Mutex::default(),
+        }
+    }
+
+    /// Milliseconds until a guess at this number from there is looked at.
+    fn waits(&self, at: u64, from: u64, now_ms: u64) -> u64 {
+        let of = |held: &Mutex<Backoff>, who| {
+            held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait_ms(who, now_ms)
+        };
+        of(&self.at, at).max(of(&self.from, from))
+    }
+
+    /// Counts a wrong guess; how many at this number in a row.
+    fn guessed_wrong(&self, at: u64, from: u64, now_ms: u64) -> u32 {
+        let of = |held: &Mutex<Backoff>, who| {
+            held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wrong(who, now_ms)
+        };
+        of(&self.from, from);
+        of(&self.at, at)
+    }
+
+    /// Forgets the wrong guesses at this number.
+    fn guessed_right(&self, at: u64) {
+        self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner).right(at);
+    }
+
+    fn user(&self, id: &str) -> Option<User> {
+        self.users.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Runs what hashes, a few at once, beside what else is to be done.
+    async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+        let later = || Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many people sign in at once: try again");
+        let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| later())?;
+        let turn = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| later())?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop((turn, waiting));
+            done
+        });
+        done.await.map_err(|why| crate::problem::internal(&why))
+    }
+}
+
+/// The paths of people.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/sign-in", get(sign_in::page).post(sign_in::password))
+        .route("/sign-in/code", post(sign_in::code))
+        .route("/sign-out", post(sign_in::out))
+        .route("/join/{token}", get(join::page).post(join::take))
+        .route("/account", get(account::page))
+        .route("/account/second-factor", post(account::second_factor))
+        .route("/account/second-factor/confirm", post(account::confirm))
+        .route("/account/second-factor/remove", post(account::remove))
+        .route("/account/sessions/end", post(account::end_session))
+        .route("/users", get(users::page))
+        .route("/users/invite", post(users::invite))
+        .route("/users/change", post(users::change))
+        .route("/look", get(look::page))
+        .route("/look/history", post(look::history))
+        .route("/look/search", post(look::search))
+        .route("/look/entry", post(look::entry))
+        .layer(axum::middleware::map_response(as_page))
+}
+
+/// Problems as a page: a person reads them.
+async fn as_page(response: Response) -> Response {
+    let is_problem =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
+    if !is_problem {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, FORM_BYTES_MAX).await.unwrap_or_default();
+    let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let list = |name: &str| -> Vec<String> {
+        let texts = problem[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.map(|text| text.replace('_', " ")).collect()
+    };
+    let page = Refusal {
+        title: if parts.status == StatusCode::FORBIDDEN { "This may not be shown" } else { "That did not work" },
+        detail: problem["detail"].as_str().unwrap_or_default().to_owned(),
+        instead: list("instead"),
+        roles: list("roles"),
+        request: problem["request_id"].as_str().unwrap_or_default().to_owned(),
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    let text = askama::Template::render(&page).unwrap_or_else(|_| page.detail.clone());
+    (parts, text).into_response()
+}
+
+#[derive(askama::Template)]
+#[template(path = "people/refusal.html")]
+struct Refusal {
+    title: &'static str,
+    detail: String,
+    instead: Vec<String>,
+    roles: Vec<String>,
+    request: String,
+}
+
+/// Somebody who is signed in.
+pub(crate) struct SignedIn {
+    token: String,
+    session: Session,
+    user: User,
+}
+
+impl SignedIn {
+    /// Who reads, and why.
+    fn purpose(&self, purpose: &str, reason: &str, command: &'static str) -> Purpose {
+        Purpose {
+            actor: self.user.id.clone(),
+            roles: self.user.roles.clone(),
+            second_factor: self.session.method == "mfa",
+            own: Vec::new(),
+            purpose: purpose.to_owned(),
+            justification: Some(reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
+            command,
+        }
+    }
+
+    fn is(&self, role: Role) -> bool {
+        self.user.roles.contains(&role)
+    }
+
+    /// What the head of each page shows.
+    fn head(&self) -> Head {
+        Head {
+            signed_in: true,
+            administrator: self.is(Role::Administrator),
+            form_token: self.session.form_token.clone(),
+        }
+    }
+}
+
+/// What the head of a page shows.
+#[derive(Debug, Clone, Default)]
+struct Head {
+    signed_in: bool,
+    administrator: bool,
+    form_token: String,
+}
+
+fn people(app: &App) -> Result<&Arc<People>, Problem> {
+    app.parts.people.as_ref().ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "no-people", "this server was started without accounts for people")
+    })
+}
+
+/// Name of the session's cookie. Behind TLS the browser itself holds it to this host, path and transport.
+fn cookie_name(app: &App) -> &'static str {
+    if app.parts.secure { "__Host-candor_session" } else { "candor_session" }
+}
+
+fn cookie(app: &App, token: &str, seconds: Option<u64>) -> String {
+    let secure = if app.parts.secure { "; Secure" } else { "" };
+    let age = seconds.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
+    format!("{}={token}; HttpOnly; SameSite=Strict; Path=/{secure}{age}", cookie_name(app))
+}
+
+fn held_token(app: &App, headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut parts = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    parts.find(|(name, _)| *name == cookie_name(app)).map(|(_, token)| token.to_owned())
+}
+
+fn to(path: &'static str) -> Response {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()
+}
+
+fn html(page: &impl askama::Template) -> Result<Response, Problem> {
+    Ok(Html(page.render().map_err(|why| crate::problem::internal(&why))?).into_response())
+}
+
+/// Runs work on the store where it may block.
+async fn off<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&App, &People) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let (app, people) = (Arc::clone(app), Arc::clone(people(app)?));
+    tokio::task::spawn_blocking(move || work(&app, &people)).await.map_err(|why| crate::problem::internal(&why))?
+}
+
+fn stored<T>(result: Result<T, access::store::StoreError>) -> Result<T, Problem> {
+    result.map_err(|why| crate::problem::internal(&why))
+}
+
+/// Records one thing of Candor's own.
+fn recorded(app: &App, kind: &'static str, facts: Value) -> Result<u64, Problem> {
+    app.parts.submit.own(kind, facts).map_err(|_| {
+        Problem::later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this could not be recorded, so it was not done: try again, or look at the server's log",
+        )
+    })
+}
+
+/// Records a change of somebody's account, then lets it take effect.
+fn change(app: &App, people: &People, facts: Value) -> Result<(), Problem> {
+    recorded(app, "USER_CHANGED", facts.clone())?;
+    people.users.write().unwrap_or_else(std::sync::PoisonError::into_inner).apply("USER_CHANGED", &facts);
+    Ok(())
+}
+
+/// Records that a session ended.
+fn record_end(app: &App, session: &Session, why: &str) -> Result<(), Problem> {
+    let facts = json!({
+        "session_id": session.id, "user_id": session.person, "logout_timestamp": app.now().rfc3339(),
+        "reason_category": why,
+    });
+    recorded(app, "SESSION_ENDED", facts).map(drop)
+}
+
+/// Begins a session under a fresh token; the answer that carries its cookie.
+fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) -> Result<Response, Problem> {
+    let now = app.now();
+    let token = proof::encoding::hex(&people.store.fresh::<32>());
+    let session = Session {
+        id: format!("s-{}", proof::encoding::hex(&people.store.fresh::<8>())),
+        person: person.to_owned(),
+        method: method.to_owned(),
+        started_ms: now.0,
+        seen_ms: now.0,
+        form_token: proof::encoding::hex(&people.store.fresh::<16>()),
+        address: from.address.clone(),
+        agent: from.agent.clone(),
+    };
+    let facts = json!({
+        "session_id": session.id, "user_id": person, "login_timestamp": now.rfc3339(), "login_method": method,
+        "ip_address": session.address, "user_agent": session.agent,
+    });
+    recorded(app, "SESSION_STARTED", facts)?;
+    let older = stored(people.store.sessions_of(person))?;
+    for session in older.iter().skip(access::store::SESSIONS_MAX - 1) {
+        stored(people.store.end_sessions(person, |held| held.id == session.id))?;
+        record_end(app, session, "too_many")?;
+    }
+    stored(people.store.put_session(&token, &session))?;
+    let set = cookie(app, &token, Some(SESSION_MS / 1000));
+    Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/look".to_owned()), (header::SET_COOKIE, set)]).into_response())
+}
+
+/// Where somebody signs in from.
+#[derive(Debug, Clone)]
+struct From {
+    address: String,
+    agent: String,
+}
+
+fn from(headers: &HeaderMap, peer: Peer) -> From {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    From { address: peer.0.to_string(), agent: agent.chars().take(200).collect() }
+}
+
+/// Who is signed in; else the way to the door.
+async fn signed_in(app: &Arc<App>, headers: &HeaderMap) -> Result<Result<SignedIn, Response>, Problem> {
+    let Some(token) = held_token(app, headers) else { return Ok(Err(to("/sign-in"))) };
+    off(app, move |app, people| {
+        let Some(mut session) = stored(people.store.session(&token))? else { return Ok(Err(to("/sign-in"))) };
+        let now = app.now().0;
+        let user = people.user(&session.person).filter(|user| user.standing == Standing::Active);
+        let over = now >= session.started_ms + SESSION_MS || now >= session.seen_ms + IDLE_MS;
+        let (Some(user), false) = (user, over) else {
+            stored(people.store.end_session(&token))?;
+            record_end(app, &session, if over { "expired" } else { "suspended" })?;
+            return Ok(Err(to("/sign-in")));
+        };
+        if now >= session.seen_ms + SEEN_MS {
+            session.seen_ms = now;
+            stored(people.store.put_session(&token, &session))?;
+        }
+        Ok(Ok(SignedIn { token, session, user }))
+    })
+    .await
+}
+
+/// The fields of a form that came from a page of this site.
+async fn form(app: &App, headers: &HeaderMap, body: Body) -> Result<HashMap<String, String>, Problem> {
+    let refused = || {
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            "other-site",
+            "this form did not come from a page of this site: open the page again",
+        )
+    };
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if text("sec-fetch-site").is_some_and(|site| site != "same-origin") {
+        return Err(refused());
+    }
+    if let Some(origin) = text("origin") {
+        // By its host alone: behind a proxy that encrypts, the scheme that a browser speaks is not known here.
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        if host.is_none() || host != text("host") {
+            return Err(refused());
+        }
+    }
+    let bytes = body::read(body, &mut Share::new(&app.bodies), &app.parts.limits).await?;
+    if bytes.len() > FORM_BYTES_MAX {
+        return Err(Problem::bad(format!("the form has more than {FORM_BYTES_MAX} bytes")));
+    }
+    let fields = form_urlencoded::parse(&bytes).map(|(name, value)| (name.into_owned(), value.into_owned()));
+    let mut held: HashMap<String, String> = HashMap::new();
+    for (name, value) in fields {
+        // A name that stands again is one of several choices.
+        held.entry(name).and_modify(|held| *held = format!("{held} {value}")).or_insert(value);
+    }
+    Ok(held)
+}
+
+/// The same of somebody who is signed in: it must carry their session's token.
+async fn own_form(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Result<(SignedIn, HashMap<String, String>), Response>, Problem> {
+    let fields = form(app, headers, body).await?;
+    let signed_in = match signed_in(app, headers).await? {
+        Ok(signed_in) => signed_in,
+        Err(elsewhere) => return Ok(Err(elsewhere)),
+    };
+    let given = fields.get("form_token").map(String::as_str).unwrap_or_default();
+    if !same(given, &signed_in.session.form_token) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "form",
+            "this form is of another session: open the page again",
+        ));
+    }
+    Ok(Ok((signed_in, fields)))
+}
+
+/// Whether two texts are the same, without an early end.
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+/// A field that must be there, trimmed, of at most so many characters.
+fn field(fields: &HashMap<String, String>, name: &str, chars_max: usize) -> Result<String, Problem> {
+    let text = fields.get(name).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let count = text.chars().count();
+    if count == 0 || count > chars_max || text.chars().any(char::is_control) {
+        return Err(Problem::bad(format!("{} must have 1 to {chars_max} characters", name.replace('_', " "))));
+    }
+    Ok(text)
+}
+
+fn time(at_ms: u64) -> String {
+    readable(&UnixMillis(at_ms).rfc3339())
+}
+
+/// A time as people read it: to the second, in UTC.
+fn readable(time: &str) -> String {
+    match (time.get(..10), time.get(11..19)) {
+        (Some(day), Some(hour)) => format!("{day} {hour} UTC"),
+        _ => time.to_owned(),
+    }
+}

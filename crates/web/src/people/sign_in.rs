@@ -1,0 +1,185 @@
+//! Signing in and out: password, then a code where there is a second factor.
+//!
+//! Whether an address has an account can't be told from the answer or its time: the same sentence, the same work, the
+//! same waits.
+
+use std::sync::Arc;
+
+use access::password;
+use access::user::{Change, Standing, changed};
+use askama::Template;
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::{
+    From, Head, Peer, People, begin, change, form, from, html, off, own_form, people, record_end, recorded, signed_in,
+    stored, to,
+};
+use crate::app::App;
+use crate::problem::Problem;
+
+/// For the code, after the password.
+const PENDING_MS: u64 = 5 * 60_000;
+/// Who is asked for a code at once, at most.
+const PENDING_MAX: usize = 1000;
+/// Wrong guesses in a row after which it is told to the trail each time they double.
+const TOLD_FROM: u32 = 5;
+
+/// Somebody who gave a right password.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    person: String,
+    until_ms: u64,
+}
+
+#[derive(Template)]
+#[template(path = "people/sign_in.html")]
+struct SignIn {
+    head: Head,
+    /// Token of the form that asks for a code; empty where the password is asked for.
+    pending: String,
+    wrong: &'static str,
+}
+
+fn answer(status: StatusCode, pending: String, wrong: &'static str) -> Result<Response, Problem> {
+    let mut page = html(&SignIn { head: Head::default(), pending, wrong })?;
+    *page.status_mut() = status;
+    Ok(page)
+}
+
+pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    if signed_in(&app, &headers).await?.is_ok() {
+        return Ok(to("/look"));
+    }
+    answer(StatusCode::OK, String::new(), "")
+}
+
+fn wait(wait_ms: u64) -> Result<Response, Problem> {
+    let mut page = answer(
+        StatusCode::TOO_MANY_REQUESTS,
+        String::new(),
+        "Too many wrong tries: wait a while, longer after each, and try again.",
+    )?;
+    page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
+    Ok(page)
+}
+
+/// Whom guesses are counted against: who is tried, and where from.
+fn counted(people: &People, address: &str, from: &From) -> [u64; 2] {
+    [people.store.short("tried", &address.to_lowercase()), people.store.short("from", &from.address)]
+}
+
+/// Counts a wrong guess; at the fifth and each doubling it is an event of security.
+fn wrong(app: &App, people: &People, who: [u64; 2], person: Option<&str>, from: &From) -> Result<(), Problem> {
+    let count = people.guessed_wrong(who[0], who[1], app.now().0);
+    if count < TOLD_FROM || !(count / TOLD_FROM).is_power_of_two() || !count.is_multiple_of(TOLD_FROM) {
+        return Ok(());
+    }
+    let mut facts = json!({
+        "session_id": "none", "security_event": "failed_login", "response": "wait", "severity": "warning",
+        "ip_address": from.address, "details": format!("{count} wrong tries in a row"),
+    });
+    if let Some(person) = person {
+        facts["user_id"] = person.into();
+    }
+    recorded(app, "SESSION_SECURITY_EVENT", facts).map(drop)
+}
+
+pub(crate) async fn password(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    const WRONG: &str = "Address and password do not go together.";
+    let mut fields = form(&app, &headers, body).await?;
+    let address = fields.remove("address").unwrap_or_default().trim().chars().take(320).collect::<String>();
+    let given = zeroize::Zeroizing::new(fields.remove("password").unwrap_or_default());
+    let from = from(&headers, peer);
+    let held = Arc::clone(people(&app)?);
+    let who = counted(&held, &address, &from);
+    let waits = held.waits(who[0], who[1], app.now().0);
+    if waits > 0 {
+        return wait(waits);
+    }
+    let person = off(&app, move |_, people| stored(people.store.person_at(&address))).await?;
+    let compared = person.as_ref().and_then(|person| person.password.clone());
+    let right = held.hashing(move || password::check(&given, compared.as_ref())).await?;
+    off(&app, move |app, people| {
+        let person = person.filter(|_| right);
+        let active = |id: &str| people.user(id).is_some_and(|user| user.standing == Standing::Active);
+        let Some(person) = person.filter(|person| active(&person.id)) else {
+            wrong(app, people, who, None, &from)?;
+            return answer(StatusCode::FORBIDDEN, String::new(), WRONG);
+        };
+        if person.second.is_none() {
+            people.guessed_right(who[0]);
+            return begin(app, people, &person.id, "password", &from);
+        }
+        let token = proof::encoding::hex(&people.store.fresh::<32>());
+        let (now, mut pending) =
+            (app.now().0, people.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        pending.retain(|_, held| held.until_ms > now);
+        if pending.len() >= PENDING_MAX {
+            return Err(Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many people sign in at once: try again"));
+        }
+        pending.insert(token.clone(), Pending { person: person.id, until_ms: now + PENDING_MS });
+        answer(StatusCode::OK, token, "")
+    })
+    .await
+}
+
+pub(crate) async fn code(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let mut fields = form(&app, &headers, body).await?;
+    let token = fields.remove("pending").unwrap_or_default();
+    let given = zeroize::Zeroizing::new(fields.remove("code").unwrap_or_default());
+    let from = from(&headers, peer);
+    off(&app, move |app, people| {
+        let now = app.now().0;
+        let lock = || people.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(pending) = lock().get(&token).filter(|held| held.until_ms > now).cloned() else {
+            return answer(StatusCode::FORBIDDEN, String::new(), "That took too long: sign in again.");
+        };
+        // Counted by person: a million codes are soon tried where only the password is counted.
+        let who = [people.store.short("code", &pending.person), people.store.short("from", &from.address)];
+        let waits = people.waits(who[0], who[1], now);
+        if waits > 0 {
+            return wait(waits);
+        }
+        let Some(recovered) = stored(people.store.take_code(&pending.person, &given, now / 1000))? else {
+            wrong(app, people, who, Some(&pending.person), &from)?;
+            return answer(StatusCode::FORBIDDEN, token, "This code is not the one of now.");
+        };
+        lock().remove(&token);
+        people.guessed_right(who[0]);
+        if recovered {
+            change(app, people, changed(&pending.person, Change::RecoveryCodeUsed, &pending.person))?;
+        }
+        begin(app, people, &pending.person, "mfa", &from)
+    })
+    .await
+}
+
+pub(crate) async fn out(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let signed_in = match own_form(&app, &headers, body).await? {
+        Ok((signed_in, _)) => signed_in,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    off(&app, move |app, people| {
+        stored(people.store.end_session(&signed_in.token))?;
+        record_end(app, &signed_in.session, "signed_out")?;
+        let gone = super::cookie(app, "", Some(0));
+        Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/sign-in".to_owned()), (header::SET_COOKIE, gone)])
+            .into_response())
+    })
+    .await
+}

@@ -1,0 +1,176 @@
+//! People and their roles, for who administers them. Each change names the reference under which it was decided, and is an
+//! entry before it takes effect.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use access::policy::Action;
+use access::role::Role;
+use access::store::{Link, Person};
+use access::user::{self, Change, REGISTER, Standing, changed};
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::{Head, People, SignedIn, field, html, off, own_form, record_end, recorded, signed_in, stored};
+use crate::app::App;
+use crate::problem::Problem;
+
+/// An invitation opens for so long.
+pub(crate) const INVITED_MS: u64 = 72 * 3_600_000;
+/// People, at most.
+const USERS_MAX: usize = 10_000;
+
+struct UserLine {
+    id: String,
+    name: String,
+    address: String,
+    roles: String,
+    standing: &'static str,
+    second: bool,
+    own: bool,
+}
+
+#[derive(Template)]
+#[template(path = "people/users.html")]
+struct UsersPage {
+    head: Head,
+    users: Vec<UserLine>,
+    roles: Vec<(&'static str, String)>,
+    /// Of whom a link was just made, and the link.
+    made: Option<(String, String)>,
+}
+
+fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String)>) -> Result<Response, Problem> {
+    app.parts.guard.may(&who.purpose("users", "", "page-users"), Action::ManageUsers, None)?;
+    let held: Vec<_> = {
+        let users = people.users.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        users.iter().cloned().collect()
+    };
+    let mut users = Vec::new();
+    for user in held {
+        let person = stored(people.store.person(&user.id))?;
+        let roles: Vec<String> = user.roles.iter().map(|role| role.words()).collect();
+        users.push(UserLine {
+            name: person.as_ref().map(|person| person.name.clone()).unwrap_or_default(),
+            address: person.as_ref().map(|person| person.address.clone()).unwrap_or_default(),
+            second: person.is_some_and(|person| person.second.is_some()),
+            roles: roles.join(", "),
+            standing: user.standing.name(),
+            own: user.id == who.user.id,
+            id: user.id,
+        });
+    }
+    let roles = Role::GIVEN.map(|role| (role.name(), role.words())).to_vec();
+    html(&UsersPage { head: who.head(), users, roles, made })
+}
+
+pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let who = match signed_in(&app, &headers).await? {
+        Ok(who) => who,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    off(&app, move |app, people| show(app, people, &who, None)).await
+}
+
+/// The roles that a form chose.
+fn roles(fields: &HashMap<String, String>) -> Result<Vec<Role>, Problem> {
+    let names = fields.get("roles").map(String::as_str).unwrap_or_default();
+    let roles: Option<Vec<Role>> =
+        names.split_whitespace().map(|name| Role::parse(name).filter(|role| Role::GIVEN.contains(role))).collect();
+    roles.filter(|roles| !roles.is_empty()).ok_or_else(|| Problem::bad("choose one role or more"))
+}
+
+fn names(roles: &[Role]) -> Value {
+    roles.iter().map(|role| role.name()).collect::<Vec<_>>().into()
+}
+
+/// Makes the link by which somebody comes in.
+pub(crate) fn link(people: &People, person: &str, now_ms: u64) -> Result<String, Problem> {
+    let token = stored(people.store.make_link(&Link { person: person.to_owned(), until_ms: now_ms + INVITED_MS }))?;
+    Ok(format!("/join/{token}"))
+}
+
+pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let (who, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let (name, address) = (field(&fields, "name", 128)?, field(&fields, "address", 320)?);
+    let (roles, reference) = (roles(&fields)?, field(&fields, "change_reference", 128)?);
+    if !address.contains('@') {
+        return Err(Problem::bad("the address must be an e-mail address"));
+    }
+    off(&app, move |app, people| {
+        app.parts.guard.may(&who.purpose("users", &reference, "page-users"), Action::ManageUsers, None)?;
+        if people.users.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter().count() >= USERS_MAX {
+            return Err(Problem::bad(format!("there are {USERS_MAX} people: more than a trail may have")));
+        }
+        if stored(people.store.person_at(&address))?.is_some() {
+            return Err(Problem::bad("somebody with this address is here already"));
+        }
+        let person = Person { id: user::id(&people.store.fresh()), address, name, password: None, second: None };
+        let facts = json!({
+            "register": REGISTER, "user_id": person.id, "roles": names(&roles), "actor": who.user.id,
+            "change_reference": reference, "name": person.name, "email": person.address,
+        });
+        recorded(app, "USER_INVITED", facts.clone())?;
+        people.users.write().unwrap_or_else(std::sync::PoisonError::into_inner).apply("USER_INVITED", &facts);
+        stored(people.store.put(&person))?;
+        let link = link(people, &person.id, app.now().0)?;
+        show(app, people, &who, Some((person.name, link)))
+    })
+    .await
+}
+
+pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let (who, fields) = match own_form(&app, &headers, body).await? {
+        Ok(both) => both,
+        Err(elsewhere) => return Ok(elsewhere),
+    };
+    let (id, step, reference) =
+        (field(&fields, "user", 64)?, field(&fields, "step", 16)?, field(&fields, "change_reference", 128)?);
+    let step = match step.as_str() {
+        "roles" => Change::Roles,
+        "suspend" => Change::Suspended,
+        "resume" => Change::Resumed,
+        "end" => Change::Ended,
+        "link" => Change::Invited,
+        _ => return Err(Problem::bad("step must be roles, suspend, resume, end or link")),
+    };
+    let chosen = if step == Change::Roles { roles(&fields)? } else { Vec::new() };
+    off(&app, move |app, people| {
+        app.parts.guard.may(&who.purpose("users", &reference, "page-users"), Action::ManageUsers, None)?;
+        let user = people.user(&id).ok_or_else(|| Problem::bad("there is nobody of this id"))?;
+        if user.id == who.user.id {
+            return Err(Problem::bad("nobody changes their own account here: ask another administrator"));
+        }
+        if user.standing == Standing::Ended {
+            return Err(Problem::bad("who has left does not come back under the same id: invite them anew"));
+        }
+        let mut facts = changed(&id, step, &who.user.id);
+        facts["change_reference"] = reference.into();
+        if step == Change::Roles {
+            facts["roles"] = names(&chosen);
+        }
+        super::change(app, people, facts)?;
+        // Other roles are looked up at each request; who may not be here any more is out at once.
+        if matches!(step, Change::Suspended | Change::Ended) {
+            for session in stored(people.store.end_sessions(&id, |_| true))? {
+                record_end(app, &session, "suspended")?;
+            }
+        }
+        if step == Change::Ended {
+            stored(people.store.forget(&id))?;
+        }
+        let made = match step {
+            Change::Invited => Some((user.id.clone(), link(people, &user.id, app.now().0)?)),
+            _ => None,
+        };
+        show(app, people, &who, made)
+    })
+    .await
+}
