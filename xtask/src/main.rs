@@ -73,7 +73,8 @@ fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<()> {
 /// Builds the Debian package: binary, unit, documentation. `profile` is `release`, or `dev` where only the packaging is
 /// tried.
 fn deb(root: &Path, profile: &str) -> Result<PathBuf> {
-    run(root, "cargo", &["build", "-q", "--profile", profile, "-p", "candor"])?;
+    // Of the whole workspace, as the tests are built: its dependencies are then built once.
+    run(root, "cargo", &["build", "-q", "--profile", profile, "--workspace", "--bin", "candor"])?;
     let binary = root.join("target").join(if profile == "dev" { "debug" } else { profile }).join("candor");
     let output = Command::new("dpkg").arg("--print-architecture").output().context("run dpkg")?;
     let architecture = String::from_utf8_lossy(&output.stdout).trim().to_owned();

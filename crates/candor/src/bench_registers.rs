@@ -1,10 +1,14 @@
 //! The part of `candor bench` that measures registers: tickets beside the workload, read whole and listed, with the
 //! access entry that each read writes.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
+use access::policy::{Action, Asked, Policy, SHIPPED};
+use access::role::Role;
 use anyhow::{Context, Result};
 use ledger::clock::{Clock, SystemClock};
+use reads::guard::Of;
 use reads::registers::{Listing, Wanted};
 use record::things::shape;
 use serde_json::{Value, json};
@@ -19,6 +23,10 @@ use crate::trail::Trail;
 const EVENTS: u64 = 4;
 /// Reads of each sort.
 const READS: u64 = 200;
+/// Customers that the tickets are of.
+const CUSTOMERS: u64 = 5000;
+/// Decisions that are measured.
+const DECISIONS: usize = 10_000;
 
 fn event(ticket: u64, step: u64) -> String {
     let at = SystemClock.now().rfc3339();
@@ -35,8 +43,23 @@ fn event(ticket: u64, step: u64) -> String {
     };
     format!(
         r#"{{"timestamp":"{at}","event_type":"{kind}","correlation_id":"t-{ticket}","source_component":"bench","environment":"test","severity":"info","event_id":"t-{ticket}-{step}","ticket_id":"T-{ticket}","customer_id":"c-{}"{more}}}"#,
-        ticket % 5000
+        ticket % CUSTOMERS
     )
+}
+
+/// Microseconds of a decision by the policies that ship.
+fn decisions() -> Result<Value> {
+    let policy = Policy::new(SHIPPED)?;
+    let roles = [Role::CustomerService];
+    let plain = Asked::plain(&roles, Action::ReadHistory);
+    let asked = Asked { persons: 1, justified: true, classes: BTreeSet::from(["communication"]), ..plain };
+    let mut taken = Vec::new();
+    for _ in 0..DECISIONS {
+        let start = Instant::now();
+        anyhow::ensure!(policy.decide(&asked).permitted, "customer service reads one history");
+        taken.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(quantiles(taken))
 }
 
 /// Writes so many tickets and reads them.
@@ -73,7 +96,12 @@ pub fn measure(trail: &Trail, tickets: u64) -> Result<Value> {
     let staff = timed(&|number| {
         list(Wanted { open: Some(true), staff: Some(format!("u-{}", number % 50)), ..Wanted::default() })
     })?;
+    let history = timed(&|number| {
+        let of = Of::customer(&format!("c-{}", number * 31 % CUSTOMERS));
+        guard.history(&purpose, &of).map(drop).context("history")
+    })?;
     Ok(json!({
+        "history_of_one_ms": history, "policy_decision_us": decisions()?,
         "tickets": tickets, "events_a_second_one_at_a_time": rate, "whole_ms": whole, "list_of_50_open_ms": open,
         "list_of_50_open_of_one_ms": staff,
     }))

@@ -18,7 +18,7 @@ use web::people::People;
 use crate::trail::Trail;
 
 /// Records about people that are read at start, at most.
-const RECORDS_MAX: usize = 100_000;
+const RECORDS_MAX: usize = 1_000_000;
 /// An invitation opens for so long.
 pub const INVITED_MS: u64 = 72 * 3_600_000;
 
@@ -52,10 +52,17 @@ pub fn store(trail: &Trail) -> Result<Store> {
 /// People, and the way in for the first of them where nobody administers them yet.
 pub fn open(trail: &Trail) -> Result<(Arc<People>, Option<String>)> {
     let (store, mut users) = (store(trail)?, users(trail)?);
-    let administers = |users: &Users| {
-        users.iter().any(|user| user.standing == Standing::Active && user.roles.contains(&Role::Administrator))
-    };
-    let welcome = if administers(&users) { None } else { Some(first(trail, &store, &mut users)?) };
+    let mut administered = false;
+    for user in users.iter() {
+        let administers = user.standing == Standing::Active && user.roles.contains(&Role::Administrator);
+        // What they sign in with may be lost: then somebody must come in anew.
+        administered |= administers && store.person(&user.id)?.is_some_and(|person| person.password.is_some());
+        if user.standing == Standing::Ended {
+            // An end that was cut off after its entry.
+            store.forget(&user.id)?;
+        }
+    }
+    let welcome = if administered { None } else { Some(first(trail, &store, &mut users)?) };
     Ok((Arc::new(People::new(store, users)), welcome))
 }
 

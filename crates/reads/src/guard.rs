@@ -240,8 +240,8 @@ impl Guard {
             action: look.action,
             register: look.register,
             purpose: &purpose.purpose,
-            justified: purpose.justification.as_ref().is_some_and(|reason| !reason.trim().is_empty()),
-            persons: persons.len() as u64,
+            justified: is_justified(purpose),
+            persons: self.joined(persons.keys().copied())?,
             classes: classes.iter().map(String::as_str).collect(),
             second_factor: purpose.second_factor,
             own: !purpose.own.is_empty() && candidates.iter().all(|candidate| is_own(purpose, candidate)),
@@ -252,6 +252,16 @@ impl Guard {
         Ok((decision.rule, if decision.permitted { Ok(()) } else { refused() }))
     }
 
+    /// How many persons subjects are: those that were joined are one.
+    fn joined(&self, subjects: impl Iterator<Item = u64>) -> Result<u64, Error> {
+        let mut store = self.store.lock()?;
+        let mut persons = BTreeSet::new();
+        for subject in subjects {
+            persons.insert(store.closure_of(subject)?.into_iter().min().unwrap_or(subject));
+        }
+        Ok(persons.len() as u64)
+    }
+
     /// Whether a change may be made; a refusal is recorded as a refused read is.
     ///
     /// # Errors
@@ -260,6 +270,7 @@ impl Guard {
         let asked = Asked {
             register,
             purpose: &purpose.purpose,
+            justified: is_justified(purpose),
             second_factor: purpose.second_factor,
             ..Asked::plain(&purpose.roles, action)
         };
@@ -508,6 +519,10 @@ impl Guard {
         let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
         Ok(Granted { value: self.reader.receipt(index)?, access })
     }
+}
+
+fn is_justified(purpose: &Purpose) -> bool {
+    purpose.justification.as_ref().is_some_and(|reason| !reason.trim().is_empty())
 }
 
 /// Whether an entry is about who reads it, and about nobody else.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use access::api_key::{self, ApiKey, Grant, Scope};
+use access::policy::Action;
 use access::role::Role;
 use axum::Json;
 use axum::body::Body;
@@ -17,6 +18,7 @@ use crate::app::App;
 use crate::auth;
 use crate::body::{self, Share};
 use crate::problem::Problem;
+use crate::search::blocking;
 
 /// Keys of a trail, at most.
 const KEYS_MAX: usize = 10_000;
@@ -40,7 +42,7 @@ fn shown(app: &App, key: &ApiKey) -> Value {
 }
 
 pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    auth::caller(&app, &headers, Scope::Admin)?;
+    may(&app, &auth::caller(&app, &headers, Scope::Admin)?).await?;
     let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let list: Vec<Value> = keys.iter().map(|key| shown(&app, key)).collect();
     Ok(Json(json!({"keys": list})).into_response())
@@ -69,6 +71,12 @@ pub(crate) async fn object(
         },
         _ => Err(Problem::bad("the body must be a JSON object")),
     }
+}
+
+/// Whether the policies let the caller manage keys.
+async fn may(app: &Arc<App>, caller: &auth::Caller) -> Result<(), Problem> {
+    let purpose = caller.purpose("keys", None, "api-keys");
+    blocking(app, move |app| Ok(app.parts.guard.may(&purpose, Action::ManageKeys, None)?)).await
 }
 
 fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Problem> {
@@ -125,6 +133,7 @@ fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Pro
 
 pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let caller = auth::caller(&app, &headers, Scope::Admin)?;
+    may(&app, &caller).await?;
     let given = object(&app, &headers, body, &["scopes", "roles", "sources", "label", "expires"]).await?;
     let grant = grant(&app, &given)?;
     make(app, caller.actor(), grant, None).await
@@ -187,6 +196,7 @@ pub(crate) async fn revoke(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = auth::caller(&app, &headers, Scope::Admin)?;
+    may(&app, &caller).await?;
     let key = known(&app, &id)?;
     if key.id == caller.key.id {
         return Err(Problem::new(StatusCode::CONFLICT, "own-key", "a key may not revoke itself: use another one"));
@@ -202,6 +212,7 @@ pub(crate) async fn rotate(
     body: Body,
 ) -> Result<Response, Problem> {
     let caller = auth::caller(&app, &headers, Scope::Admin)?;
+    may(&app, &caller).await?;
     let given = object(&app, &headers, body, &["overlap_s"]).await?;
     let overlap = match given.get("overlap_s") {
         None => OVERLAP_DEFAULT_S,

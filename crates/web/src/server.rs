@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::HOST;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -93,6 +95,11 @@ where
     let inner = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        // HTTP/2 names the host in the request's own line.
+        let named = request.uri().authority().and_then(|named| HeaderValue::from_str(named.as_str()).ok());
+        if let (false, Some(named)) = (request.headers().contains_key(HOST), named) {
+            request.headers_mut().insert(HOST, named);
+        }
         inner.call(request)
     });
     let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();

@@ -41,6 +41,9 @@ enum Command {
         /// Under which it was decided: a ticket, a minute.
         #[arg(long, value_name = "REFERENCE")]
         reference: String,
+        /// Take the second factor away too: device and recovery codes are lost.
+        #[arg(long)]
+        without_second_factor: bool,
     },
 }
 
@@ -60,9 +63,9 @@ impl User {
                     }
                 }
             }
-            Command::Link { data, id, reference } => {
+            Command::Link { data, id, reference, without_second_factor } => {
                 let trail = Trail::open(&data.data, OpenMode::default())?;
-                let made = link(&trail, &id, &reference);
+                let made = link(&trail, &id, &reference, without_second_factor);
                 trail.close()?;
                 println!("{}", made?);
             }
@@ -71,19 +74,26 @@ impl User {
     }
 }
 
-fn link(trail: &Trail, id: &str, reference: &str) -> Result<String> {
+fn link(trail: &Trail, id: &str, reference: &str, without_second_factor: bool) -> Result<String> {
     let users = people::users(trail)?;
     let user = users.get(id).context("user link: there is nobody of this id: `candor user list` shows them")?;
     if matches!(user.standing, Standing::Suspended | Standing::Ended) {
         bail!("user link: this account is {}: it opens to nobody", user.standing.name());
     }
     let store = people::store(trail)?;
-    if store.person(id)?.is_none() {
+    let Some(mut person) = store.person(id)? else {
         bail!("user link: what this person signs in with is not in DIR/access: invite them anew");
+    };
+    let record = |change| {
+        let mut facts = changed(id, change, &super::actor());
+        facts["change_reference"] = reference.into();
+        trail.intake.own_one("USER_CHANGED", facts)
+    };
+    record(Change::Invited)?;
+    if without_second_factor && person.second.take().is_some() {
+        record(Change::SecondFactorRemoved)?;
+        store.put(&person)?;
     }
-    let mut facts = changed(id, Change::Invited, &super::actor());
-    facts["change_reference"] = reference.into();
-    trail.intake.own_one("USER_CHANGED", facts)?;
     let token = store.make_link(&Link { person: id.to_owned(), until_ms: SystemClock.now().0 + INVITED_MS })?;
     Ok(format!("/join/{token}"))
 }

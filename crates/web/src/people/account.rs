@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use access::password;
 use access::second_factor::{self, RECOVERY_CODES};
 use access::store::{SecondFactor, Session};
 use access::user::{Change, changed};
 use askama::Template;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{Head, SignedIn, change, field, html, off, own_form, record_end, signed_in, stored, time, to};
+use super::{Head, People, SignedIn, change, end_sessions, field, html, off, own_form, signed_in, stored, time, to};
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -102,32 +103,57 @@ pub(crate) async fn second_factor(
     .await
 }
 
-/// Keeps the secret, once its device has shown a code of it, and shows the recovery codes, this once.
+/// Keeps the secret, once its device has shown a code of it and who asks has said the password again, and shows the
+/// recovery codes, this once. A cookie alone is not enough: its thief could shut the owner out.
 pub(crate) async fn confirm(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (signed_in, fields) = match own_form(&app, &headers, body).await? {
+    let (signed_in, mut fields) = match own_form(&app, &headers, body).await? {
         Ok(both) => both,
         Err(elsewhere) => return Ok(elsewhere),
     };
     let (secret, code) = (field(&fields, "secret", 64)?, field(&fields, "code", 16)?);
+    let given = zeroize::Zeroizing::new(fields.remove("password").unwrap_or_default());
+    let held = Arc::clone(super::people(&app)?);
+    let id = signed_in.user.id.clone();
+    let person = off(&app, move |_, people| stored(people.store.person(&id))).await?;
+    let person = person.ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
+    let who = guessed(&held, &signed_in, "password", app.now().0)?;
+    let compared = person.password.clone();
+    let right = held.hashing(move || password::check(&given, compared.as_ref())).await?;
     off(&app, move |app, people| {
+        let _turn = people.changing();
+        let mut now_held = stored(people.store.person(&person.id))?
+            .ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
+        if !right || now_held.password != person.password {
+            return adding(&signed_in, secret, &person.id, "This is not the password.");
+        }
+        people.guessed_right(who.0, who.1);
         let Some(step) = second_factor::step_of(&secret, &code, app.now().0 / 1000) else {
             let wrong = "This code is not the one of now: is the clock of the device right?";
-            return adding(&signed_in, secret, &signed_in.user.id, wrong);
+            return adding(&signed_in, secret, &person.id, wrong);
         };
-        let mut person = stored(people.store.person(&signed_in.user.id))?
-            .ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
-        if person.second.is_some() {
+        if now_held.second.is_some() {
             return Err(Problem::bad("there is a second factor already: take it away first"));
         }
         let codes: Vec<String> =
             (0..RECOVERY_CODES).map(|_| second_factor::recovery_code(&people.store.fresh())).collect();
         let recovery = codes.iter().map(|code| second_factor::recovery_digest(code)).collect();
-        person.second = Some(SecondFactor { secret, last_step: step, recovery });
+        now_held.second = Some(SecondFactor { secret, last_step: step, recovery });
         change(app, people, changed(&person.id, Change::SecondFactorAdded, &person.id))?;
-        stored(people.store.put(&person))?;
+        // Who came in by the password alone, elsewhere, shows the device there too.
+        let own = signed_in.session.id.clone();
+        end_sessions(app, people, &person.id, (|held: &Session| held.id != own, "second_factor_added"))?;
+        stored(people.store.put(&now_held))?;
         html(&Adding { head: signed_in.head(), secret: String::new(), otpauth: String::new(), codes, wrong: "" })
     })
     .await
+}
+
+/// Counts a guess of who is signed in, before it is looked at; whom it is counted against.
+fn guessed(people: &People, who: &SignedIn, what: &str, now_ms: u64) -> Result<(u64, u64), Problem> {
+    let (at, from) = (people.store.short(what, &who.user.id), people.store.short("from", &who.session.address));
+    let later =
+        |_| Problem::later(StatusCode::TOO_MANY_REQUESTS, "too many wrong tries: wait a while, longer after each");
+    people.guess(at, from, now_ms).map_err(later).map(|_| (at, from))
 }
 
 /// Takes the second factor away: who has the device or a recovery code may.
@@ -139,14 +165,13 @@ pub(crate) async fn remove(State(app): State<Arc<App>>, headers: HeaderMap, body
     let code = field(&fields, "code", 16)?;
     off(&app, move |app, people| {
         let id = signed_in.user.id.clone();
-        let (at, from) = (people.store.short("code", &id), people.store.short("from", &signed_in.session.address));
         let now = app.now().0;
-        let waits = people.waits(at, from, now) > 0;
-        if waits || stored(people.store.take_code(&id, &code, now / 1000))?.is_none() {
-            people.guessed_wrong(at, from, now);
+        let (at, from) = guessed(people, &signed_in, "code", now)?;
+        let _turn = people.changing();
+        if stored(people.store.take_code(&id, &code, now / 1000))?.is_none() {
             return Err(Problem::bad("this code is not the one of now: wait for the next one and try again"));
         }
-        people.guessed_right(at);
+        people.guessed_right(at, from);
         change(app, people, changed(&id, Change::SecondFactorRemoved, &id))?;
         if let Some(mut person) = stored(people.store.person(&id))? {
             person.second = None;
@@ -169,9 +194,7 @@ pub(crate) async fn end_session(
     };
     let id = field(&fields, "session", 64)?;
     off(&app, move |app, people| {
-        for session in stored(people.store.end_sessions(&signed_in.user.id, |session| session.id == id))? {
-            record_end(app, &session, "ended_by_owner")?;
-        }
+        end_sessions(app, people, &signed_in.user.id, (|held: &Session| held.id == id, "ended_by_owner"))?;
         Ok(to("/account"))
     })
     .await

@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{Head, Peer, begin, change, field, form, from, html, off, people, record_end, stored};
+use super::{Head, Peer, begin, change, end_sessions, field, form, from, html, off, people, stored};
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -85,25 +85,31 @@ pub(crate) async fn take(
     let hashed = held.hashing(move || password::hash(&first, &salt)).await?;
     let from = from(&headers, peer);
     off(&app, move |app, people| {
-        person.password = Some(hashed.ok_or_else(|| crate::problem::internal(&"a password could not be hashed"))?);
-        // Used up before anything is done by it: of two who have it, one comes in.
-        if !stored(people.store.use_link(&token))? {
-            return Err(gone());
-        }
+        let hashed = hashed.ok_or_else(|| crate::problem::internal(&"a password could not be hashed"))?;
+        let _turn = people.changing();
+        // As it is now: of two who have the link, one comes in, and nothing old is written back.
+        stored(people.store.link(&token, app.now().0))?.ok_or_else(gone)?;
         let known = people.user(&person.id).ok_or_else(gone)?;
-        change(app, people, changed(&person.id, Change::PasswordSet, &person.id))?;
-        stored(people.store.put(&person))?;
+        let mut held = stored(people.store.person(&person.id))?.ok_or_else(gone)?;
+        if held.address.is_empty() {
+            if stored(people.store.person_at(&person.address))?.is_some() {
+                return Err(Problem::bad("somebody with this address is here already: take another one"));
+            }
+            (held.address, held.name) = (person.address, person.name);
+        }
+        held.password = Some(hashed);
+        change(app, people, changed(&held.id, Change::PasswordSet, &held.id))?;
         // Whoever was signed in by the old password is so no more.
-        for session in stored(people.store.end_sessions(&person.id, |_: &Session| true))? {
-            record_end(app, &session, "password_changed")?;
-        }
+        end_sessions(app, people, &held.id, (|_: &Session| true, "password_changed"))?;
+        stored(people.store.put(&held))?;
+        stored(people.store.use_link(&token))?;
         if known.standing == Standing::Invited {
-            change(app, people, changed(&person.id, Change::Activated, &person.id))?;
+            change(app, people, changed(&held.id, Change::Activated, &held.id))?;
         }
-        if person.second.is_some() {
+        if held.second.is_some() {
             return Ok(super::to("/sign-in"));
         }
-        begin(app, people, &person.id, "password", &from)
+        begin(app, people, &held.id, "password", &from)
     })
     .await
 }

@@ -13,9 +13,10 @@ use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
 use serde_json::Value;
 
-use super::{Head, SignedIn, field, html, off, own_form, readable, signed_in};
+use super::{Head, SignedIn, field, html, own_form, readable, signed_in};
 use crate::app::App;
 use crate::problem::Problem;
+use crate::search::blocking;
 
 /// Entries of a search's page.
 const FOUND_MAX: usize = 50;
@@ -152,7 +153,7 @@ pub(crate) async fn history(State(app): State<Arc<App>>, headers: HeaderMap, bod
         Err(elsewhere) => return Ok(elsewhere),
     };
     let (customer, reason) = (field(&fields, "customer", 128)?, field(&fields, "reason", 500)?);
-    off(&app, move |app, _| {
+    blocking(&app, move |app| {
         let of = Of::Person(IdentifierType::CustomerId, customer.clone());
         let granted = app.parts.guard.history(&who.purpose("page", &reason, "page-history"), &of)?;
         let lines = granted.get().iter().rev().map(line).collect();
@@ -169,7 +170,7 @@ pub(crate) async fn search(State(app): State<Arc<App>>, headers: HeaderMap, body
         Err(elsewhere) => return Ok(elsewhere),
     };
     let (words, reason) = (field(&fields, "words", 500)?, field(&fields, "reason", 500)?);
-    off(&app, move |app, _| {
+    blocking(&app, move |app| {
         let find = Find { words: words.clone(), limit: FOUND_MAX, ..Find::default() };
         let granted = app.parts.guard.find(&who.purpose("page", &reason, "page-search"), &find)?;
         let (access, page) = (granted.access(), granted.into_inner());
@@ -188,7 +189,7 @@ pub(crate) async fn entry(State(app): State<Arc<App>>, headers: HeaderMap, body:
     };
     let (index, reason) = (field(&fields, "index", 16)?, field(&fields, "reason", 500)?);
     let index = crate::search::index(&index)?;
-    off(&app, move |app, _| {
+    blocking(&app, move |app| {
         let granted = app.parts.guard.show(&who.purpose("page", &reason, "page-entry"), index)?;
         let (access, empty) = (granted.access(), Look::empty(&who, app.size()));
         html(&Look { title: "One entry", reason, asked: true, lines: vec![line(granted.get())], access, ..empty })

@@ -32,7 +32,7 @@ use reads::guard::Purpose;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::app::App;
+use crate::app::{App, Limits};
 use crate::body::{self, Share};
 use crate::problem::Problem;
 
@@ -65,6 +65,7 @@ pub struct People {
     /// Wrong guesses at somebody, and from somewhere: behind one address may be a whole office.
     at: Mutex<Backoff>,
     from: Mutex<Backoff>,
+    changing: Mutex<()>,
     hashing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     /// Who gave a right password and is asked for a code, by the token of the form; for five minutes.
@@ -79,32 +80,37 @@ impl People {
             users: RwLock::new(users),
             at: Mutex::new(Backoff::new(FREE_AT)),
             from: Mutex::new(Backoff::new(FREE_FROM)),
+            changing: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
             waiting: Arc::new(Semaphore::new(HASHING_MAX)),
             pending: Mutex::default(),
         }
     }
 
-    /// Milliseconds until a guess at this number from there is looked at.
-    fn waits(&self, at: u64, from: u64, now_ms: u64) -> u64 {
-        let of = |held: &Mutex<Backoff>, who| {
-            held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait_ms(who, now_ms)
-        };
-        of(&self.at, at).max(of(&self.from, from))
+    /// Counts a guess at this number from there, before it is looked at: how many in a row, or how many milliseconds
+    /// until one is looked at again.
+    fn guess(&self, at: u64, from: u64, now_ms: u64) -> Result<u32, u64> {
+        let mut held_at = self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held_from = self.from.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match held_at.wait_ms(at, now_ms).max(held_from.wait_ms(from, now_ms)) {
+            0 => {
+                held_from.guess(from, now_ms);
+                Ok(held_at.guess(at, now_ms))
+            }
+            wait_ms => Err(wait_ms),
+        }
     }
 
-    /// Counts a wrong guess; how many at this number in a row.
-    fn guessed_wrong(&self, at: u64, from: u64, now_ms: u64) -> u32 {
-        let of = |held: &Mutex<Backoff>, who| {
-            held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wrong(who, now_ms)
-        };
-        of(&self.from, from);
-        of(&self.at, at)
-    }
-
-    /// Forgets the wrong guesses at this number.
-    fn guessed_right(&self, at: u64) {
+    /// The guess was right.
+    fn guessed_right(&self, at: u64, from: u64) {
         self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner).right(at);
+        self.from.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take_back(from);
+    }
+
+    /// Held while an account is read, changed and written, and while a session begins: nothing old is written back, and
+    /// nobody comes in by what was just changed.
+    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn user(&self, id: &str) -> Option<User> {
@@ -297,6 +303,20 @@ fn record_end(app: &App, session: &Session, why: &str) -> Result<(), Problem> {
     recorded(app, "SESSION_ENDED", facts).map(drop)
 }
 
+/// Ends sessions of somebody: each end is recorded before it is one.
+fn end_sessions(
+    app: &App,
+    people: &People,
+    person: &str,
+    (which, why): (impl Fn(&Session) -> bool, &str),
+) -> Result<(), Problem> {
+    for session in stored(people.store.sessions_of(person))?.into_iter().filter(|session| which(session)) {
+        record_end(app, &session, why)?;
+        stored(people.store.end_sessions(person, |held| held.id == session.id))?;
+    }
+    Ok(())
+}
+
 /// Begins a session under a fresh token; the answer that carries its cookie.
 fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) -> Result<Response, Problem> {
     let now = app.now();
@@ -317,10 +337,8 @@ fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) ->
     });
     recorded(app, "SESSION_STARTED", facts)?;
     let older = stored(people.store.sessions_of(person))?;
-    for session in older.iter().skip(access::store::SESSIONS_MAX - 1) {
-        stored(people.store.end_sessions(person, |held| held.id == session.id))?;
-        record_end(app, session, "too_many")?;
-    }
+    let over: Vec<String> = older.into_iter().skip(access::store::SESSIONS_MAX - 1).map(|session| session.id).collect();
+    end_sessions(app, people, person, (|held: &Session| over.contains(&held.id), "too_many"))?;
     stored(people.store.put_session(&token, &session))?;
     let set = cookie(app, &token, Some(SESSION_MS / 1000));
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/look".to_owned()), (header::SET_COOKIE, set)]).into_response())
@@ -347,8 +365,8 @@ async fn signed_in(app: &Arc<App>, headers: &HeaderMap) -> Result<Result<SignedI
         let user = people.user(&session.person).filter(|user| user.standing == Standing::Active);
         let over = now >= session.started_ms + SESSION_MS || now >= session.seen_ms + IDLE_MS;
         let (Some(user), false) = (user, over) else {
-            stored(people.store.end_session(&token))?;
             record_end(app, &session, if over { "expired" } else { "suspended" })?;
+            stored(people.store.end_session(&token))?;
             return Ok(Err(to("/sign-in")));
         };
         if now >= session.seen_ms + SEEN_MS {
@@ -380,10 +398,9 @@ async fn form(app: &App, headers: &HeaderMap, body: Body) -> Result<HashMap<Stri
             return Err(refused());
         }
     }
-    let bytes = body::read(body, &mut Share::new(&app.bodies), &app.parts.limits).await?;
-    if bytes.len() > FORM_BYTES_MAX {
-        return Err(Problem::bad(format!("the form has more than {FORM_BYTES_MAX} bytes")));
-    }
+    // A form's own bound, so that strangers' forms take no room from records.
+    let limits = Limits { body_bytes_max: FORM_BYTES_MAX, ..app.parts.limits };
+    let bytes = body::read(body, &mut Share::new(&app.bodies), &limits).await?;
     let fields = form_urlencoded::parse(&bytes).map(|(name, value)| (name.into_owned(), value.into_owned()));
     let mut held: HashMap<String, String> = HashMap::new();
     for (name, value) in fields {

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use access::password;
+use access::password::{self, Hashed};
+use access::store::Person;
 use access::user::{Change, Standing, changed};
 use askama::Template;
 use axum::Extension;
@@ -33,6 +34,8 @@ const TOLD_FROM: u32 = 5;
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
     person: String,
+    /// The password that it was: another one since then opens nothing.
+    password: Option<Hashed>,
     until_ms: u64,
 }
 
@@ -73,9 +76,8 @@ fn counted(people: &People, address: &str, from: &From) -> [u64; 2] {
     [people.store.short("tried", &address.to_lowercase()), people.store.short("from", &from.address)]
 }
 
-/// Counts a wrong guess; at the fifth and each doubling it is an event of security.
-fn wrong(app: &App, people: &People, who: [u64; 2], person: Option<&str>, from: &From) -> Result<(), Problem> {
-    let count = people.guessed_wrong(who[0], who[1], app.now().0);
+/// Tells a wrong guess, the fifth in a row and each doubling, as an event of security.
+fn wrong(app: &App, count: u32, person: Option<&str>, from: &From) -> Result<(), Problem> {
     if count < TOLD_FROM || !(count / TOLD_FROM).is_power_of_two() || !count.is_multiple_of(TOLD_FROM) {
         return Ok(());
     }
@@ -102,22 +104,27 @@ pub(crate) async fn password(
     let from = from(&headers, peer);
     let held = Arc::clone(people(&app)?);
     let who = counted(&held, &address, &from);
-    let waits = held.waits(who[0], who[1], app.now().0);
-    if waits > 0 {
-        return wait(waits);
-    }
+    let count = match held.guess(who[0], who[1], app.now().0) {
+        Ok(count) => count,
+        Err(wait_ms) => return wait(wait_ms),
+    };
     let person = off(&app, move |_, people| stored(people.store.person_at(&address))).await?;
     let compared = person.as_ref().and_then(|person| person.password.clone());
-    let right = held.hashing(move || password::check(&given, compared.as_ref())).await?;
+    let against = compared.clone();
+    let right = held.hashing(move || password::check(&given, against.as_ref())).await?;
     off(&app, move |app, people| {
-        let person = person.filter(|_| right);
+        let _turn = people.changing();
+        // As they are now: the password may have been changed while this one was hashed.
+        let now_held = |id: &str| stored(people.store.person(id));
+        let person = person.filter(|_| right).map(|person| now_held(&person.id)).transpose()?.flatten();
         let active = |id: &str| people.user(id).is_some_and(|user| user.standing == Standing::Active);
-        let Some(person) = person.filter(|person| active(&person.id)) else {
-            wrong(app, people, who, None, &from)?;
+        let fits = |person: &Person| person.password == compared && active(&person.id);
+        let Some(person) = person.filter(fits) else {
+            wrong(app, count, None, &from)?;
             return answer(StatusCode::FORBIDDEN, String::new(), WRONG);
         };
+        people.guessed_right(who[0], who[1]);
         if person.second.is_none() {
-            people.guessed_right(who[0]);
             return begin(app, people, &person.id, "password", &from);
         }
         let token = proof::encoding::hex(&people.store.fresh::<32>());
@@ -127,7 +134,7 @@ pub(crate) async fn password(
         if pending.len() >= PENDING_MAX {
             return Err(Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many people sign in at once: try again"));
         }
-        pending.insert(token.clone(), Pending { person: person.id, until_ms: now + PENDING_MS });
+        pending.insert(token.clone(), Pending { person: person.id, password: compared, until_ms: now + PENDING_MS });
         answer(StatusCode::OK, token, "")
     })
     .await
@@ -151,16 +158,22 @@ pub(crate) async fn code(
         };
         // Counted by person: a million codes are soon tried where only the password is counted.
         let who = [people.store.short("code", &pending.person), people.store.short("from", &from.address)];
-        let waits = people.waits(who[0], who[1], now);
-        if waits > 0 {
-            return wait(waits);
+        let count = match people.guess(who[0], who[1], now) {
+            Ok(count) => count,
+            Err(wait_ms) => return wait(wait_ms),
+        };
+        let _turn = people.changing();
+        let held = stored(people.store.person(&pending.person))?;
+        let active = people.user(&pending.person).is_some_and(|user| user.standing == Standing::Active);
+        if !active || held.is_none_or(|held| held.password != pending.password) {
+            return answer(StatusCode::FORBIDDEN, String::new(), "The account was changed meanwhile: sign in again.");
         }
         let Some(recovered) = stored(people.store.take_code(&pending.person, &given, now / 1000))? else {
-            wrong(app, people, who, Some(&pending.person), &from)?;
+            wrong(app, count, Some(&pending.person), &from)?;
             return answer(StatusCode::FORBIDDEN, token, "This code is not the one of now.");
         };
         lock().remove(&token);
-        people.guessed_right(who[0]);
+        people.guessed_right(who[0], who[1]);
         if recovered {
             change(app, people, changed(&pending.person, Change::RecoveryCodeUsed, &pending.person))?;
         }
@@ -175,8 +188,8 @@ pub(crate) async fn out(State(app): State<Arc<App>>, headers: HeaderMap, body: B
         Err(elsewhere) => return Ok(elsewhere),
     };
     off(&app, move |app, people| {
-        stored(people.store.end_session(&signed_in.token))?;
         record_end(app, &signed_in.session, "signed_out")?;
+        stored(people.store.end_session(&signed_in.token))?;
         let gone = super::cookie(app, "", Some(0));
         Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/sign-in".to_owned()), (header::SET_COOKIE, gone)])
             .into_response())

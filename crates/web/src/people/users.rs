@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use access::policy::Action;
 use access::role::Role;
-use access::store::{Link, Person};
+use access::store::{Link, Person, Session};
 use access::user::{self, Change, REGISTER, Standing, changed};
 use askama::Template;
 use axum::body::Body;
@@ -15,7 +15,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{Head, People, SignedIn, field, html, off, own_form, record_end, recorded, signed_in, stored};
+use super::{Head, People, SignedIn, end_sessions, field, html, off, own_form, recorded, signed_in, stored};
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -106,6 +106,7 @@ pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body
     }
     off(&app, move |app, people| {
         app.parts.guard.may(&who.purpose("users", &reference, "page-users"), Action::ManageUsers, None)?;
+        let _turn = people.changing();
         if people.users.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter().count() >= USERS_MAX {
             return Err(Problem::bad(format!("there are {USERS_MAX} people: more than a trail may have")));
         }
@@ -139,29 +140,41 @@ pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body
         "resume" => Change::Resumed,
         "end" => Change::Ended,
         "link" => Change::Invited,
-        _ => return Err(Problem::bad("step must be roles, suspend, resume, end or link")),
+        "second-factor" => Change::SecondFactorRemoved,
+        _ => return Err(Problem::bad("step must be roles, suspend, resume, end, link or second-factor")),
     };
     let chosen = if step == Change::Roles { roles(&fields)? } else { Vec::new() };
     off(&app, move |app, people| {
         app.parts.guard.may(&who.purpose("users", &reference, "page-users"), Action::ManageUsers, None)?;
+        let _turn = people.changing();
         let user = people.user(&id).ok_or_else(|| Problem::bad("there is nobody of this id"))?;
         if user.id == who.user.id {
             return Err(Problem::bad("nobody changes their own account here: ask another administrator"));
         }
-        if user.standing == Standing::Ended {
+        // What an end that was cut off left is ended again, without another entry.
+        let over = user.standing == Standing::Ended;
+        if over && step != Change::Ended {
             return Err(Problem::bad("who has left does not come back under the same id: invite them anew"));
+        }
+        let held = stored(people.store.person(&id))?;
+        if held.is_none() && matches!(step, Change::Invited | Change::SecondFactorRemoved) {
+            return Err(Problem::bad("what this person signs in with is not kept here any more: invite them anew"));
         }
         let mut facts = changed(&id, step, &who.user.id);
         facts["change_reference"] = reference.into();
         if step == Change::Roles {
             facts["roles"] = names(&chosen);
         }
-        super::change(app, people, facts)?;
+        if !over {
+            super::change(app, people, facts)?;
+        }
         // Other roles are looked up at each request; who may not be here any more is out at once.
         if matches!(step, Change::Suspended | Change::Ended) {
-            for session in stored(people.store.end_sessions(&id, |_| true))? {
-                record_end(app, &session, "suspended")?;
-            }
+            end_sessions(app, people, &id, (|_: &Session| true, "suspended"))?;
+        }
+        if let (Change::SecondFactorRemoved, Some(mut held)) = (step, held) {
+            held.second = None;
+            stored(people.store.put(&held))?;
         }
         if step == Change::Ended {
             stored(people.store.forget(&id))?;
