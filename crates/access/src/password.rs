@@ -94,10 +94,7 @@ pub fn check(password: &str, held: Option<&Hashed>) -> bool {
     let cost = (against.memory_kib, against.passes, against.lanes);
     let given = run(password, &salt, cost).map(|hash| hash.to_vec()).unwrap_or_default();
     let kept = STANDARD_NO_PAD.decode(&against.hash).unwrap_or_default();
-    let same = given.len() == kept.len() && given.len() == HASH_BYTES;
-    // Without an early end.
-    let differ = given.iter().zip(&kept).fold(0, |differ, (a, b)| differ | (a ^ b));
-    held.is_some() && same && differ == 0
+    held.is_some() && given.len() == HASH_BYTES && crate::same(&given, &kept)
 }
 
 #[cfg(test)]

@@ -314,7 +314,7 @@ impl Policy {
             ("sign in with a second factor", |asked| asked.second_factor = true),
             ("ask for a grant", |asked| {
                 asked.justified = true;
-                asked.approvals = Role::ALL.iter().map(|role| role.name()).collect();
+                asked.approvals = Role::names(&Role::ALL).into_iter().collect();
             }),
         ];
         let helps = |change: Change| {

@@ -91,6 +91,17 @@ impl Role {
         self.name().replace('_', " ")
     }
 
+    /// Several, as they are written.
+    pub fn names(roles: &[Role]) -> Vec<&'static str> {
+        roles.iter().map(|role| role.name()).collect()
+    }
+
+    /// Several, in plain words.
+    pub fn list(roles: &[Role]) -> String {
+        let words: Vec<String> = roles.iter().map(|role| role.words()).collect();
+        words.join(", ")
+    }
+
     /// By its name.
     pub fn parse(name: &str) -> Option<Role> {
         Role::ALL.into_iter().find(|role| role.name() == name)

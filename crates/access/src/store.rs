@@ -20,6 +20,8 @@ use crate::password::Hashed;
 const VERSION: i64 = 1;
 /// Sessions of one person, at most: the oldest ends.
 pub const SESSIONS_MAX: usize = 20;
+/// An invitation opens for so long.
+pub const INVITED_MS: u64 = 72 * 3_600_000;
 /// Random bytes of a token.
 pub const TOKEN_BYTES: usize = 32;
 
@@ -99,6 +101,10 @@ pub struct Session {
     pub agent: String,
 }
 
+/// Where a session is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow(Row);
+
 /// A link that opens once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,6 +121,8 @@ pub struct Store {
     boxes: LessSafeKey,
     hashes: hmac::Key,
     random: Box<dyn Fn(&mut [u8]) + Send + Sync>,
+    /// Codes are taken one at a time.
+    taking: Mutex<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +166,8 @@ impl Store {
         let boxes = UnboundKey::new(&AES_256_GCM, &key[..32]).map_err(|_| StoreError::Corrupt)?;
         let hashes = hmac::Key::new(hmac::HMAC_SHA256, &key[32..]);
         let random = Box::new(random);
-        Ok(Store { connection: Mutex::new(connection), boxes: LessSafeKey::new(boxes), hashes, random })
+        let (connection, boxes) = (Mutex::new(connection), LessSafeKey::new(boxes));
+        Ok(Store { connection, boxes, hashes, random, taking: Mutex::default() })
     }
 
     fn connection(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
@@ -261,15 +270,16 @@ impl Store {
     /// It cannot be written.
     pub fn forget(&self, id: &str) -> Result<(), StoreError> {
         let row = self.hash("person", id);
-        let connection = self.connection()?;
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction().map_err(sql("write"))?;
         for query in [
             "DELETE FROM person WHERE id = ?1",
             "DELETE FROM session WHERE person = ?1",
             "DELETE FROM link WHERE person = ?1",
         ] {
-            connection.execute(query, [row.as_slice()]).map_err(sql("write"))?;
+            transaction.execute(query, [row.as_slice()]).map_err(sql("write"))?;
         }
-        Ok(())
+        transaction.commit().map_err(sql("write"))
     }
 
     /// Takes a code of a second factor, or one for when the device is lost; none is taken twice, however many ask at
@@ -278,8 +288,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read or written.
     pub fn take_code(&self, id: &str, code: &str, now_s: u64) -> Result<Option<bool>, StoreError> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn = ONE_AT_A_TIME.lock().map_err(|_| StoreError::Poisoned)?;
+        let _turn = self.taking.lock().map_err(|_| StoreError::Poisoned)?;
         let Some(mut person) = self.person(id)? else { return Ok(None) };
         let Some(second) = &mut person.second else { return Ok(None) };
         let recovered = match crate::second_factor::step_of(&second.secret, code, now_s) {
@@ -328,6 +337,14 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn sessions_of(&self, person: &str) -> Result<Vec<Session>, StoreError> {
+        Ok(self.rows_of(person)?.into_iter().map(|(_, session)| session).collect())
+    }
+
+    /// The same with where each is kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn rows_of(&self, person: &str) -> Result<Vec<(SessionRow, Session)>, StoreError> {
         let wanted = self.hash("person", person);
         let rows: Vec<(Vec<u8>, Vec<u8>)> = {
             let connection = self.connection()?;
@@ -337,7 +354,11 @@ impl Store {
             let rows = statement.query_map([wanted.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)));
             rows.map_err(sql("read"))?.collect::<Result<_, _>>().map_err(sql("read"))?
         };
-        rows.iter().map(|(row, sealed)| self.unseal(Table::Session, row, sealed)).collect()
+        let open = |(row, sealed): (Vec<u8>, Vec<u8>)| {
+            let session = self.unseal(Table::Session, &row, &sealed)?;
+            Ok((SessionRow(row.try_into().map_err(|_| StoreError::Corrupt)?), session))
+        };
+        rows.into_iter().map(open).collect()
     }
 
     /// Ends a session by its token; whether there was one.
@@ -348,40 +369,26 @@ impl Store {
         self.remove(Table::Session, &self.hash("session", token))
     }
 
-    /// Ends those sessions of somebody that `which` says; what they were.
+    /// Ends a session where it is kept; whether it was still there.
     ///
     /// # Errors
-    /// The store cannot be read or written.
-    pub fn end_sessions(&self, person: &str, which: impl Fn(&Session) -> bool) -> Result<Vec<Session>, StoreError> {
-        let wanted = self.hash("person", person);
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = {
-            let connection = self.connection()?;
-            let mut statement =
-                connection.prepare_cached("SELECT id, box FROM session WHERE person = ?1").map_err(sql("read"))?;
-            let rows = statement.query_map([wanted.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)));
-            rows.map_err(sql("read"))?.collect::<Result<_, _>>().map_err(sql("read"))?
-        };
-        let mut ended = Vec::new();
-        for (row, sealed) in rows {
-            let session: Session = self.unseal(Table::Session, &row, &sealed)?;
-            if which(&session) {
-                self.connection()?.execute("DELETE FROM session WHERE id = ?1", [row]).map_err(sql("write"))?;
-                ended.push(session);
-            }
-        }
-        Ok(ended)
+    /// It cannot be written.
+    pub fn end_row(&self, row: &SessionRow) -> Result<bool, StoreError> {
+        self.remove(Table::Session, &row.0)
     }
 
     // ---- Links
 
-    /// Makes a link for somebody; those made for them before open no more. The token, this once.
+    /// Makes a link by which somebody chooses a password, for three days; those made for them before open no more. The
+    /// path of its page, this once.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn make_link(&self, link: &Link) -> Result<String, StoreError> {
+    pub fn make_link(&self, person: &str, now_ms: u64) -> Result<String, StoreError> {
+        let link = Link { person: person.to_owned(), until_ms: now_ms + INVITED_MS };
         let token = proof::encoding::hex(&self.fresh::<TOKEN_BYTES>());
         let (row, person) = (self.hash("link", &token), self.hash("person", &link.person));
-        let sealed = self.seal(Table::Link, &row, link)?;
+        let sealed = self.seal(Table::Link, &row, &link)?;
         let mut connection = self.connection()?;
         let transaction = connection.transaction().map_err(sql("write"))?;
         transaction.execute("DELETE FROM link WHERE person = ?1", [person.as_slice()]).map_err(sql("write"))?;
@@ -389,7 +396,7 @@ impl Store {
             .execute("INSERT INTO link VALUES (?1, ?2, ?3)", params![row, person, sealed])
             .map_err(sql("write"))?;
         transaction.commit().map_err(sql("write"))?;
-        Ok(token)
+        Ok(format!("/join/{token}"))
     }
 
     /// Whose a link is, while it opens. Looking at it does not use it up: mail scanners follow links.
@@ -422,100 +429,5 @@ const SCHEMA: &str = "
     COMMIT;";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(folder: &Path) -> Store {
-        let counter = std::sync::atomic::AtomicU8::new(1);
-        let random = move |bytes: &mut [u8]| {
-            bytes.fill(counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        };
-        Store::open(&folder.join("people.db"), &[7; 64], random).expect("open")
-    }
-
-    fn person() -> Person {
-        Person {
-            id: "u-1".into(),
-            address: "Staff.One@shop.example".into(),
-            name: "Staff One".into(),
-            password: None,
-            second: None,
-        }
-    }
-
-    #[test]
-    fn what_is_kept_comes_back_after_a_restart_and_stands_nowhere_in_clear() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let token = {
-            let store = open(folder.path());
-            store.put(&person()).expect("kept");
-            store.make_link(&Link { person: "u-1".into(), until_ms: 100 }).expect("made")
-        };
-        let store = open(folder.path());
-        assert_eq!(store.person_at("staff.one@SHOP.example").expect("read"), Some(person()));
-        assert_eq!(store.person("u-2").expect("read"), None);
-        let other = Person { id: "u-2".into(), ..person() };
-        assert!(store.put(&other).is_err(), "an address is one person's");
-        assert!(store.link(&token, 99).expect("read").is_some() && store.link(&token, 100).expect("read").is_none());
-        assert!(store.use_link(&token).expect("used") && !store.use_link(&token).expect("used"));
-        drop(store);
-        for file in std::fs::read_dir(folder.path()).expect("listed") {
-            let bytes = std::fs::read(file.expect("a file").path()).expect("read");
-            for word in ["shop.example", "Staff", "u-1", token.as_str()] {
-                assert!(!bytes.windows(word.len()).any(|part| part == word.as_bytes()), "{word}");
-            }
-        }
-        let wrong = Store::open(&folder.path().join("people.db"), &[8; 64], |bytes| bytes.fill(0)).expect("open");
-        assert!(wrong.person("u-1").expect("another key, other rows").is_none());
-    }
-
-    #[test]
-    fn a_newer_link_ends_the_older_and_sessions_end_one_by_one() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = open(folder.path());
-        let link = Link { person: "u-1".into(), until_ms: 100 };
-        let (old, new) = (store.make_link(&link).expect("made"), store.make_link(&link).expect("made"));
-        assert!(store.link(&old, 1).expect("read").is_none() && store.link(&new, 1).expect("read").is_some());
-        for number in 0..3 {
-            let session = Session {
-                id: format!("s-{number}"),
-                person: "u-1".into(),
-                method: "password".into(),
-                started_ms: number,
-                seen_ms: number,
-                form_token: "f".into(),
-                address: "192.0.2.1".into(),
-                agent: "a".into(),
-            };
-            store.put_session(&format!("t{number}"), &session).expect("kept");
-        }
-        let ids = |store: &Store| -> Vec<String> {
-            store.sessions_of("u-1").expect("read").into_iter().map(|session| session.id).collect()
-        };
-        assert_eq!(ids(&store), ["s-2", "s-1", "s-0"]);
-        assert_eq!(store.end_sessions("u-1", |session| session.id == "s-1").expect("ended").len(), 1);
-        assert!(store.end_session("t2").expect("ended") && store.session("t2").expect("read").is_none());
-        assert_eq!(ids(&store), ["s-0"]);
-        store.put(&person()).expect("kept");
-        store.forget("u-1").expect("forgotten");
-        assert!(store.person("u-1").expect("read").is_none() && ids(&store).is_empty());
-        assert!(store.link(&new, 1).expect("read").is_none());
-    }
-
-    #[test]
-    fn a_code_opens_once_and_a_recovery_code_too() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = open(folder.path());
-        let secret = crate::second_factor::secret(&[9; crate::second_factor::SECRET_BYTES]);
-        let digest = crate::second_factor::recovery_digest("abcd-efgh");
-        let second = SecondFactor { secret: secret.clone(), last_step: 0, recovery: vec![digest] };
-        store.put(&Person { second: Some(second), ..person() }).expect("kept");
-        let now = 1_790_000_000;
-        let code = crate::second_factor::code(&secret, now).expect("a code");
-        assert_eq!(store.take_code("u-1", &code, now).expect("read"), Some(false));
-        assert_eq!(store.take_code("u-1", &code, now).expect("read"), None, "nobody who saw it can use it");
-        assert_eq!(store.take_code("u-1", " ABCD-efgh", now).expect("read"), Some(true));
-        assert_eq!(store.take_code("u-1", "abcd-efgh", now).expect("read"), None);
-        assert_eq!(store.take_code("u-2", &code, now).expect("read"), None);
-    }
-}
+#[path = "store/tests.rs"]
+mod tests;

@@ -9,6 +9,10 @@ use crate::role::Role;
 
 /// Value of `/register` in the records about people: under it all of them are found.
 pub const REGISTER: &str = "users";
+/// Kind of the record that invites somebody.
+pub const INVITED: &str = "USER_INVITED";
+/// Kind of the record that changes an account.
+pub const CHANGED: &str = "USER_CHANGED";
 /// Random bytes of a person's id.
 pub const ID_BYTES: usize = 6;
 
@@ -118,12 +122,12 @@ impl Users {
             let list = facts.get("roles")?.as_array()?;
             Some(list.iter().filter_map(|role| Role::parse(role.as_str()?)).collect())
         };
-        if kind == "USER_INVITED" {
+        if kind == INVITED {
             let user = User { id: id.to_owned(), roles: roles().unwrap_or_default(), standing: Standing::Invited };
             self.users.entry(id.to_owned()).or_insert(user);
             return;
         }
-        let (Some(user), "USER_CHANGED") = (self.users.get_mut(id), kind) else { return };
+        let (Some(user), CHANGED) = (self.users.get_mut(id), kind) else { return };
         let change = facts.get("change").and_then(Value::as_str);
         let change = Change::ALL.iter().find(|(_, name)| Some(*name) == change).map(|(change, _)| *change);
         match (change, user.standing) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use access::role::Role;
-use access::store::{Link, Person, Store};
-use access::user::{self, REGISTER, Standing, Users};
+use access::store::{Person, Store};
+use access::user::{self, INVITED, REGISTER, Standing, Users};
 use anyhow::{Context, Result};
 use ledger::clock::{Clock, SystemClock};
 use seal::crypto::subkey;
@@ -19,8 +19,6 @@ use crate::trail::Trail;
 
 /// Records about people that are read at start, at most.
 const RECORDS_MAX: usize = 1_000_000;
-/// An invitation opens for so long.
-pub const INVITED_MS: u64 = 72 * 3_600_000;
 
 /// What the trail says of people.
 pub fn users(trail: &Trail) -> Result<Users> {
@@ -56,8 +54,9 @@ pub fn open(trail: &Trail) -> Result<(Arc<People>, Option<String>)> {
     for user in users.iter() {
         let administers = user.standing == Standing::Active && user.roles.contains(&Role::Administrator);
         // What they sign in with may be lost: then somebody must come in anew.
-        administered |= administers && store.person(&user.id)?.is_some_and(|person| person.password.is_some());
-        if user.standing == Standing::Ended {
+        let held = store.person(&user.id)?;
+        administered |= administers && held.as_ref().is_some_and(|person| person.password.is_some());
+        if user.standing == Standing::Ended && held.is_some() {
             // An end that was cut off after its entry.
             store.forget(&user.id)?;
         }
@@ -83,8 +82,8 @@ fn first(trail: &Trail, store: &Store, users: &mut Users) -> Result<String> {
                 "register": REGISTER, "user_id": id, "roles": [Role::Administrator.name()],
                 "actor": crate::commands::actor(), "change_reference": "first-start",
             });
-            trail.intake.own_one("USER_INVITED", facts.clone())?;
-            users.apply("USER_INVITED", &facts);
+            trail.intake.own_one(INVITED, facts.clone())?;
+            users.apply(INVITED, &facts);
             // Who it is says who takes the link.
             let nobody =
                 Person { id: id.clone(), address: String::new(), name: String::new(), password: None, second: None };
@@ -92,6 +91,5 @@ fn first(trail: &Trail, store: &Store, users: &mut Users) -> Result<String> {
             id
         }
     };
-    let token = store.make_link(&Link { person: id, until_ms: SystemClock.now().0 + INVITED_MS })?;
-    Ok(format!("/join/{token}"))
+    Ok(store.make_link(&id, SystemClock.now().0)?)
 }

@@ -5,7 +5,8 @@
 
 use access::policy::Action;
 use proof::hash::sha256;
-use reads::guard::{Guard, OwnRecord, Purpose};
+use reads::decide::Purpose;
+use reads::guard::{Guard, OwnRecord};
 use record::detect::{Depth, Detector, cut};
 use serde_json::{Value, json};
 use web::submit::{NotReplayed, Unavailable};

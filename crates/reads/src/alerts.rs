@@ -8,8 +8,9 @@ use views::open;
 use views::registers::Thing;
 use views::watch::{Alert, Rules, Trial};
 
+use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
-use crate::guard::{Granted, Guard, Look, OwnRecord, Purpose};
+use crate::guard::{Guard, OwnRecord};
 
 /// Entries of one alert that are looked at.
 const STEPS_MAX: usize = 100;

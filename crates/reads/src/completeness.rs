@@ -8,8 +8,9 @@ use record::things::time;
 use serde_json::{Value, json};
 use views::cycles::{CYCLES, Cycle, Follow};
 
+use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, Look, Purpose};
+use crate::guard::{Candidate, Guard};
 
 /// A page of what stands open of one cycle.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The error of this crate.
 
 use access::policy::{Action, Explanation};
+use access::role::Role;
 
 /// Why nothing is shown.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +71,7 @@ pub fn sentence(why: &Explanation) -> String {
         text.push_str(&format!(": {}", why.instead.join(", or ")));
     }
     if !why.roles.is_empty() {
-        let roles: Vec<String> = why.roles.iter().map(|role| role.words()).collect();
-        text.push_str(&format!("; these roles may: {}", roles.join(", ")));
+        text.push_str(&format!("; these roles may: {}", Role::list(&why.roles)));
     }
     text
 }

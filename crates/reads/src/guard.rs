@@ -1,17 +1,14 @@
 //! The guard: decide, record, open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use access::policy::{Action, Asked, Policy};
-use access::role::Role;
+use access::policy::{Action, Policy};
 use ledger::reader::{Reader, StoredEntry};
-use proof::hash::sha256_parts;
 use proof::receipt::Receipt;
 use proof::time::UnixMillis;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
-use record::things::Shape;
 use seal::crypto::KeyedHash;
 use seal::shared::SharedStore;
 use serde_json::{Value, json};
@@ -21,6 +18,7 @@ use views::registers::Thing;
 use views::views::Views;
 use views::words;
 
+use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
 use crate::shown::{Shown, show};
 
@@ -47,75 +45,6 @@ pub trait Recorder: Send + Sync {
     /// # Errors
     /// They could not all be made durable.
     fn record(&self, records: Vec<OwnRecord>) -> Result<Vec<u64>, String>;
-}
-
-/// Who reads, and why.
-#[derive(Debug, Clone)]
-pub struct Purpose {
-    /// Opaque id of the reader.
-    pub actor: String,
-    /// Roles of the reader.
-    pub roles: Vec<Role>,
-    /// Whether the reader signed in with a second factor.
-    pub second_factor: bool,
-    /// Subjects that the reader is: a customer who reads their own.
-    pub own: Vec<u64>,
-    /// Purpose, a token.
-    pub purpose: String,
-    /// Case id or reason.
-    pub justification: Option<String>,
-    /// The command or page.
-    pub command: &'static str,
-}
-
-/// What is about to be shown, as policies and the trail see it.
-pub(crate) struct Look<'a> {
-    /// What is done.
-    pub(crate) action: Action,
-    /// The register it is done to.
-    pub(crate) register: Option<&'a str>,
-    /// The question, without its words.
-    pub(crate) filters: Value,
-    /// Its words.
-    pub(crate) words: &'a [String],
-}
-
-impl<'a> Look<'a> {
-    pub(crate) fn new(action: Action, filters: Value) -> Look<'a> {
-        Look { action, register: None, filters, words: &[] }
-    }
-
-    pub(crate) fn of(self, shape: &'a Shape) -> Look<'a> {
-        Look { register: Some(shape.path), ..self }
-    }
-}
-
-/// Something that was decided and recorded before it was opened.
-#[derive(Debug)]
-pub struct Granted<T> {
-    value: T,
-    access: u64,
-}
-
-impl<T> Granted<T> {
-    pub(crate) fn new(value: T, access: u64) -> Granted<T> {
-        Granted { value, access }
-    }
-
-    /// What was granted.
-    pub fn get(&self) -> &T {
-        &self.value
-    }
-
-    /// What was granted, by value.
-    pub fn into_inner(self) -> T {
-        self.value
-    }
-
-    /// The ACCESS entry.
-    pub fn access(&self) -> u64 {
-        self.access
-    }
 }
 
 /// What a history is of.
@@ -220,123 +149,6 @@ pub(crate) struct Candidate {
 }
 
 impl Guard {
-    /// Whether the read may go on, and the rule that says so. Everything that is shown passes here.
-    fn decide(
-        &self,
-        purpose: &Purpose,
-        look: &Look<'_>,
-        candidates: &[Candidate],
-        persons: &BTreeMap<u64, u64>,
-    ) -> Result<(Option<String>, Result<(), Error>), Error> {
-        if purpose.actor.is_empty() || purpose.purpose.is_empty() {
-            return Ok((None, Err(Error::Refused("a reader and a purpose must be named"))));
-        }
-        let mut classes = BTreeSet::new();
-        for candidate in candidates {
-            classes.insert(candidate.stored.entry()?.class.to_owned());
-        }
-        let asked = Asked {
-            roles: &purpose.roles,
-            action: look.action,
-            register: look.register,
-            purpose: &purpose.purpose,
-            justified: is_justified(purpose),
-            persons: self.joined(persons.keys().copied())?,
-            classes: classes.iter().map(String::as_str).collect(),
-            second_factor: purpose.second_factor,
-            own: !purpose.own.is_empty() && candidates.iter().all(|candidate| is_own(purpose, candidate)),
-            approvals: BTreeSet::new(),
-        };
-        let decision = self.policy.decide(&asked);
-        let refused = || Err(Error::Denied(look.action, Box::new(self.policy.explain(&asked))));
-        Ok((decision.rule, if decision.permitted { Ok(()) } else { refused() }))
-    }
-
-    /// How many persons subjects are: those that were joined are one.
-    fn joined(&self, subjects: impl Iterator<Item = u64>) -> Result<u64, Error> {
-        let mut store = self.store.lock()?;
-        let mut persons = BTreeSet::new();
-        for subject in subjects {
-            persons.insert(store.closure_of(subject)?.into_iter().min().unwrap_or(subject));
-        }
-        Ok(persons.len() as u64)
-    }
-
-    /// Whether a change may be made; a refusal is recorded as a refused read is.
-    ///
-    /// # Errors
-    /// The policies refuse, or that they did could not be recorded.
-    pub fn may(&self, purpose: &Purpose, action: Action, register: Option<&str>) -> Result<(), Error> {
-        let asked = Asked {
-            register,
-            purpose: &purpose.purpose,
-            justified: is_justified(purpose),
-            second_factor: purpose.second_factor,
-            ..Asked::plain(&purpose.roles, action)
-        };
-        if self.policy.decide(&asked).permitted {
-            return Ok(());
-        }
-        let fields = json!({
-            "actor": purpose.actor, "purpose": purpose.purpose, "command": purpose.command, "outcome": "refused",
-            "roles": purpose.roles.iter().map(|role| role.name()).collect::<Vec<_>>(), "results": 0, "persons": 0,
-            "filters": {"action": action.name()},
-        });
-        self.recorder.record(vec![OwnRecord { kind: "ACCESS", fields, subject: None }]).map_err(Error::NotRecorded)?;
-        Err(Error::Denied(action, Box::new(self.policy.explain(&asked))))
-    }
-
-    /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.
-    pub(crate) fn grant(&self, purpose: &Purpose, candidates: &[Candidate], look: Look<'_>) -> Result<u64, Error> {
-        let mut persons: BTreeMap<u64, u64> = BTreeMap::new();
-        for owner in candidates.iter().filter_map(|candidate| candidate.owner) {
-            *persons.entry(owner).or_default() += 1;
-        }
-        let (rule, decision) = self.decide(purpose, &look, candidates, &persons)?;
-        let Look { filters, words, .. } = look;
-        let mut pairs = Vec::new();
-        for candidate in candidates {
-            let entry = candidate.stored.entry()?;
-            pairs.extend_from_slice(&candidate.stored.index.to_be_bytes());
-            pairs.extend_from_slice(&entry.facts.0);
-        }
-        let digests: Vec<String> = words
-            .iter()
-            .map(|word| proof::encoding::hex(&self.digest.short(&[b"candor/v1/word\n", word.as_bytes()])))
-            .collect();
-        let mut access = json!({
-            "actor": purpose.actor, "purpose": purpose.purpose, "command": purpose.command, "filters": filters,
-            "word_digests": digests, "results": candidates.len(), "persons": persons.len(),
-            "result_sha256": sha256_parts(&[&pairs]).hex(), "tree_size": self.reader.size(),
-            "outcome": if decision.is_ok() { "granted" } else { "refused" },
-            "roles": purpose.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
-        });
-        if let Some(rule) = rule {
-            access["rule"] = rule.into();
-        }
-        if let Some(reason) = &purpose.justification {
-            access["justification"] = json!(reason);
-        }
-        let recorded = self
-            .recorder
-            .record(vec![OwnRecord { kind: "ACCESS", fields: access, subject: None }])
-            .map_err(Error::NotRecorded)?;
-        decision?;
-        let index = recorded.first().copied().unwrap_or_default();
-        let seen: Vec<OwnRecord> = persons
-            .iter()
-            .map(|(subject, entries)| OwnRecord {
-                kind: "SUBJECT_SEEN",
-                fields: json!({"actor": purpose.actor, "purpose": purpose.purpose, "access_entry": index, "entries": entries, "words": words.join(" ")}),
-                subject: Some(*subject),
-            })
-            .collect();
-        if !seen.is_empty() {
-            self.recorder.record(seen).map_err(Error::NotRecorded)?;
-        }
-        Ok(index)
-    }
-
     pub(crate) fn candidate(&self, index: u64) -> Result<Candidate, Error> {
         let stored = self.reader.entry(index)?;
         let has_personal = stored.entry()?.personal.is_some();
@@ -391,7 +203,7 @@ impl Guard {
                 }
             }
         }
-        Ok(Granted { value: counts, access })
+        Ok(Granted::new(counts, access))
     }
 
     fn search(&self, purpose: &Purpose, query: &Query, filters: Value) -> Result<Granted<Page>, Error> {
@@ -436,7 +248,7 @@ impl Guard {
                 shown.push(line);
             }
         }
-        Ok(Granted { value: Page { lines: shown, next_below }, access })
+        Ok(Granted::new(Page { lines: shown, next_below }, access))
     }
 
     /// The opened fields must have the words: a view is only a hint.
@@ -452,10 +264,14 @@ impl Guard {
     /// # Errors
     /// As [`Guard::search`].
     pub fn show(&self, purpose: &Purpose, index: u64) -> Result<Granted<Shown>, Error> {
+        self.one(purpose, Action::ReadEntry, index)
+    }
+
+    pub(crate) fn one(&self, purpose: &Purpose, action: Action, index: u64) -> Result<Granted<Shown>, Error> {
         let candidate = self.candidate(index)?;
-        let look = Look::new(Action::ReadEntry, json!({"index": index}));
+        let look = Look::new(action, json!({"index": index}));
         let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
-        Ok(Granted { value: self.open(&candidate)?.0, access })
+        Ok(Granted::new(self.open(&candidate)?.0, access))
     }
 
     /// Everything about a person or thing, oldest first; at most the newest [`HISTORY_MAX`].
@@ -477,7 +293,7 @@ impl Guard {
             .iter()
             .map(|candidate| self.open(candidate).map(|(line, _)| line))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Granted { value: shown, access })
+        Ok(Granted::new(shown, access))
     }
 
     /// Every entry of a person and of all joined to them, complete by their tags: n = 1, 2, ... until there is none.
@@ -517,15 +333,6 @@ impl Guard {
         let candidate = Candidate { stored: self.reader.entry(index)?, owner: None };
         let look = Look::new(Action::ReadReceipt, json!({"index": index}));
         let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
-        Ok(Granted { value: self.reader.receipt(index)?, access })
+        Ok(Granted::new(self.reader.receipt(index)?, access))
     }
-}
-
-fn is_justified(purpose: &Purpose) -> bool {
-    purpose.justification.as_ref().is_some_and(|reason| !reason.trim().is_empty())
-}
-
-/// Whether an entry is about who reads it, and about nobody else.
-fn is_own(purpose: &Purpose, candidate: &Candidate) -> bool {
-    candidate.owner.is_some_and(|owner| purpose.own.contains(&owner))
 }

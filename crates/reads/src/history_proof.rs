@@ -7,8 +7,9 @@ use access::policy::Action;
 use record::identifier::{IdentifierType, normalise};
 use serde_json::{Value, json};
 
+use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
-use crate::guard::{Granted, Guard, Look, Purpose};
+use crate::guard::Guard;
 
 /// How long the published checkpoint is waited for; it moves once a second.
 const PUBLISHED_WAIT: Duration = Duration::from_secs(5);

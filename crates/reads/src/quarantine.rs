@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use views::index::Query;
 use views::words;
 
+use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, Look, Purpose};
+use crate::guard::{Candidate, Guard};
 use crate::shown::Shown;
 
 /// What is listed.
@@ -37,10 +38,7 @@ impl Guard {
     /// # Errors
     /// As [`Guard::find`].
     pub fn quarantined_entry(&self, purpose: &Purpose, index: u64) -> Result<Granted<Shown>, Error> {
-        let candidate = self.candidate(index)?;
-        let look = Look::new(Action::ReplayQuarantined, json!({"index": index}));
-        let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
-        Ok(Granted::new(self.open(&candidate)?.0, access))
+        self.one(purpose, Action::ReplayQuarantined, index)
     }
 
     /// Facts of what is kept, newest first: what was sent is not opened. Entries whose period has ended are left out.

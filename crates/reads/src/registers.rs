@@ -13,8 +13,9 @@ use views::registers::Thing;
 pub use views::row::Wanted;
 use views::words;
 
+use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, HISTORY_MAX, Look, Purpose};
+use crate::guard::{Candidate, Guard, HISTORY_MAX};
 use crate::shown::Shown;
 
 /// Entries of a page that are kept from the access record to the showing; more are read twice.

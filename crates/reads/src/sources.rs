@@ -7,8 +7,9 @@ use views::index::Query;
 use views::open;
 use views::words;
 
+use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
-use crate::guard::{Candidate, Granted, Guard, Look, Purpose};
+use crate::guard::{Candidate, Guard};
 
 /// The window of counts.
 const DAY_MS: u64 = 86_400_000;

@@ -55,11 +55,7 @@ impl Direction {
         [("inbound", Direction::Inbound), ("outbound", Direction::Outbound), ("internal", Direction::Internal)];
 
     fn name(self) -> &'static str {
-        match self {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
-            Direction::Internal => "internal",
-        }
+        Direction::NAMES.iter().find(|(_, held)| *held == self).map_or("", |(name, _)| name)
     }
 }
 
@@ -89,6 +85,23 @@ pub struct ByHand {
     pub order: Option<String>,
     /// Seconds of a call.
     pub duration: Option<u32>,
+}
+
+impl ByHand {
+    /// Its fields.
+    pub const FIELDS: [&'static str; 11] = [
+        "what",
+        "customer",
+        "address",
+        "phone",
+        "direction",
+        "summary",
+        "when",
+        "staff",
+        "ticket",
+        "order",
+        "duration",
+    ];
 }
 
 /// Under which id, when, by whom and where it is written down.

@@ -2,9 +2,10 @@
 
 use access::api_key::{ApiKey, Scope};
 use axum::http::{HeaderMap, StatusCode, header};
-use reads::guard::Purpose;
+use reads::decide::Purpose;
 
 use crate::app::App;
+use crate::lock;
 use crate::problem::Problem;
 use crate::submit::RefusalCount;
 
@@ -48,7 +49,7 @@ pub(crate) fn cookie(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether a key opens pages for reading.
 pub(crate) fn opens(app: &App, token: &str) -> bool {
-    let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let keys = lock::read(&app.keys);
     keys.authenticate(token, app.now()).is_ok_and(|key| key.may(Scope::Read))
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn any_of(app: &App, headers: &HeaderMap, scopes: &[Scope]) -> Result
         refused(app, "unauthenticated", "no_key");
         return Err(unauthorized("a key is needed: send it as Authorization: Bearer KEY"));
     };
-    let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let keys = lock::read(&app.keys);
     let key = keys.authenticate(token, app.now()).map_err(|denied| {
         refused(app, "unauthenticated", "key_denied");
         unauthorized(denied.sentence())

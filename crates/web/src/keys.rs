@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::auth;
 use crate::body::{self, Share};
+use crate::lock;
 use crate::problem::Problem;
 use crate::search::blocking;
 
@@ -31,7 +32,7 @@ fn shown(app: &App, key: &ApiKey) -> Value {
     json!({
         "id": key.id,
         "scopes": key.grant.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>(),
-        "roles": key.grant.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
+        "roles": Role::names(&key.grant.roles),
         "sources": key.grant.sources,
         "label": key.grant.label,
         "expires": key.grant.expires.map(UnixMillis::rfc3339),
@@ -43,7 +44,7 @@ fn shown(app: &App, key: &ApiKey) -> Value {
 
 pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     may(&app, &auth::caller(&app, &headers, Scope::Admin)?).await?;
-    let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let keys = lock::read(&app.keys).clone();
     let list: Vec<Value> = keys.iter().map(|key| shown(&app, key)).collect();
     Ok(Json(json!({"keys": list})).into_response())
 }
@@ -146,7 +147,7 @@ async fn make(
     grant: Grant,
     replaces: Option<(String, UnixMillis)>,
 ) -> Result<Response, Problem> {
-    let full = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter().count() >= KEYS_MAX;
+    let full = lock::read(&app.keys).iter().count() >= KEYS_MAX;
     if full {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -161,7 +162,7 @@ async fn make(
     if let Some((old, at)) = replaces {
         commit(&after, "API_KEY_REVOKED", api_key::revoke(&old, at), &actor).await?;
     }
-    let keys = after.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let keys = lock::read(&after.keys);
     let mut body = keys.get(&id).map_or(Value::Null, |key| shown(&after, key));
     body["key"] = token.expose().into();
     drop(keys);
@@ -179,12 +180,12 @@ async fn commit(app: &Arc<App>, kind: &'static str, mut facts: Value, actor: &st
             "the change could not be recorded, so it was not made: try again",
         ));
     }
-    app.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner).apply(kind, &facts);
+    lock::write(&app.keys).apply(kind, &facts);
     Ok(())
 }
 
 fn known(app: &App, id: &str) -> Result<ApiKey, Problem> {
-    let keys = app.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let keys = lock::read(&app.keys);
     keys.get(id)
         .cloned()
         .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no-such-key", "there is no key of this id"))

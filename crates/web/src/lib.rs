@@ -16,6 +16,7 @@ mod body;
 mod completeness;
 mod cursor;
 mod keys;
+mod lock;
 pub mod metrics;
 pub mod openapi;
 mod page;

@@ -27,11 +27,13 @@ pub(crate) struct Problem {
     detail: String,
     more: Vec<(&'static str, Value)>,
     retry_after_s: Option<u32>,
+    /// Where to go instead.
+    elsewhere: Option<&'static str>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status, kind, detail: detail.into(), more: Vec::new(), retry_after_s: None }
+        Problem { status, kind, detail: detail.into(), more: Vec::new(), retry_after_s: None, elsewhere: None }
     }
 
     /// A request that does not follow the rules: where, which rule.
@@ -44,6 +46,11 @@ impl Problem {
         Problem { retry_after_s: Some(1), ..Problem::new(status, "busy", detail) }
     }
 
+    /// Not here: the way is shown, and nothing else is said.
+    pub(crate) fn elsewhere(path: &'static str) -> Problem {
+        Problem { elsewhere: Some(path), ..Problem::new(StatusCode::SEE_OTHER, "elsewhere", "") }
+    }
+
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Problem {
         self.more.push((name, value.into()));
         self
@@ -52,6 +59,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        if let Some(path) = self.elsewhere {
+            return (self.status, [(header::LOCATION, path)]).into_response();
+        }
         let mut body = json!({
             "type": format!("urn:candor:problem:{}", self.kind),
             "title": self.status.canonical_reason().unwrap_or("Problem"),
@@ -93,7 +103,7 @@ impl From<reads::error::Error> for Problem {
                 .with("action", action.name())
                 .with("rules", why.rules.iter().map(|(rule, _)| rule.clone()).collect::<Vec<_>>())
                 .with("instead", why.instead.clone())
-                .with("roles", why.roles.iter().map(|role| role.name()).collect::<Vec<_>>()),
+                .with("roles", access::role::Role::names(&why.roles)),
             (Error::Refused(why), _) => Problem::new(StatusCode::FORBIDDEN, "refused", *why),
             (Error::Views(_), _) if error.is_behind() => Problem::later(
                 StatusCode::SERVICE_UNAVAILABLE,

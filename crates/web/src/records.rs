@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::auth::{self, Caller};
 use crate::body::{self, Packing, Share};
 use crate::keys::object;
+use crate::lock;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::submit::{Answer, RefusalCount, Unavailable};
@@ -46,10 +47,6 @@ struct BatchResult {
     tree_size: u64,
     results: Vec<LineResult>,
 }
-
-/// Names of what is written down by hand.
-const BY_HAND: [&str; 11] =
-    ["what", "customer", "address", "phone", "direction", "summary", "when", "staff", "ticket", "order", "duration"];
 
 /// Whether the body is one record or lines of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +126,7 @@ pub(crate) async fn add(
     let source = source(&app, &caller, params.text("source"))?;
     let task = Task { source, form: Form::One, packing: Packing::Plain, idempotency: None };
     let place = Place::take(&app, &caller)?;
-    let given = object(&app, &headers, body, &BY_HAND).await?;
+    let given = object(&app, &headers, body, &ByHand::FIELDS).await?;
     let by_hand: ByHand = serde_json::from_value(given.into()).map_err(|_| {
         Problem::bad(
             "what and summary are needed; what, direction and duration must be as the description says, all else texts",
@@ -178,7 +175,7 @@ impl Place {
             )
         })?;
         let key = caller.key.id.clone();
-        let mut held = app.writes_of.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = lock::held(&app.writes_of);
         let of_key = held.entry(key.clone()).or_default();
         if *of_key >= app.parts.limits.writes_of_key_max {
             return Err(Problem::later(
@@ -194,7 +191,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut held = self.app.writes_of.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = lock::held(&self.app.writes_of);
         if let Some(count) = held.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {

@@ -8,7 +8,8 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use reads::guard::{By, Find, Granted, Of, Purpose};
+use reads::decide::{Granted, Purpose};
+use reads::guard::{By, Find, Of};
 use reads::shown::Shown;
 use serde_json::{Value, json};
 

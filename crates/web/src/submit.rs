@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proof::hash::Hash;
-use reads::guard::Purpose;
+use reads::decide::Purpose;
 use serde_json::Value;
 
 /// What became of one line.

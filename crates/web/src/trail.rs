@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::auth;
+use crate::lock;
 use crate::problem::Problem;
 
 /// A published checkpoint moves at most this often.
@@ -29,7 +30,7 @@ pub(crate) struct PublishedAt {
 
 fn newest(app: &App) -> PublishedAt {
     let now = app.now();
-    let mut held = app.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut held = lock::held(&app.published);
     match &*held {
         Some(published) if now.0 < published.at.0 + PUBLISH_MS => published.clone(),
         _ => {

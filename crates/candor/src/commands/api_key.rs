@@ -132,7 +132,7 @@ fn print(keys: &access::api_key::Keyring, output: Output) {
     let now = SystemClock.now();
     for key in keys.iter() {
         let scopes: Vec<&str> = key.grant.scopes.iter().map(|scope| scope.name()).collect();
-        let roles: Vec<&str> = key.grant.roles.iter().map(|role| role.name()).collect();
+        let roles = Role::names(&key.grant.roles);
         let expires = key.grant.expires.map(UnixMillis::rfc3339);
         let state = match key.check(now) {
             Ok(()) => "active",

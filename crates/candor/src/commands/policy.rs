@@ -115,7 +115,7 @@ impl Explain {
         let why = policies.explain(&asked);
         if self.output.json {
             let rules: Vec<_> = why.rules.iter().map(|(rule, says)| json!({"rule": rule, "says": says})).collect();
-            let may: Vec<&str> = why.roles.iter().map(|role| role.name()).collect();
+            let may = Role::names(&why.roles);
             println!("{}", json!({"permitted": why.permitted, "rules": rules, "instead": why.instead, "roles": may}));
         } else if why.permitted {
             for (rule, says) in &why.rules {

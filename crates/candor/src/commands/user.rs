@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use access::store::Link;
-use access::user::{Change, Standing, changed};
+use access::role::Role;
+use access::user::{CHANGED, Change, Standing, changed};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ledger::clock::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{Data, Output};
-use crate::people::{self, INVITED_MS};
+use crate::people;
 use crate::trail::{OpenMode, Trail};
 
 /// `candor user`
@@ -55,7 +55,7 @@ impl User {
                 let users = people::users(&trail);
                 trail.close()?;
                 for user in users?.iter() {
-                    let roles: Vec<&str> = user.roles.iter().map(|role| role.name()).collect();
+                    let roles = Role::names(&user.roles);
                     if output.json {
                         println!("{}", json!({"id": user.id, "state": user.standing.name(), "roles": roles}));
                     } else {
@@ -87,13 +87,12 @@ fn link(trail: &Trail, id: &str, reference: &str, without_second_factor: bool) -
     let record = |change| {
         let mut facts = changed(id, change, &super::actor());
         facts["change_reference"] = reference.into();
-        trail.intake.own_one("USER_CHANGED", facts)
+        trail.intake.own_one(CHANGED, facts)
     };
     record(Change::Invited)?;
     if without_second_factor && person.second.take().is_some() {
         record(Change::SecondFactorRemoved)?;
         store.put(&person)?;
     }
-    let token = store.make_link(&Link { person: id.to_owned(), until_ms: SystemClock.now().0 + INVITED_MS })?;
-    Ok(format!("/join/{token}"))
+    Ok(store.make_link(id, SystemClock.now().0)?)
 }

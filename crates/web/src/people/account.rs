@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use access::password;
+use access::role::Role;
 use access::second_factor::{self, RECOVERY_CODES};
 use access::store::{SecondFactor, Session};
-use access::user::{Change, changed};
+use access::user::{CHANGED, Change, changed};
 use askama::Template;
 use axum::body::Body;
 use axum::extract::State;
@@ -50,10 +51,7 @@ struct Adding {
 }
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let signed_in = match signed_in(&app, &headers).await? {
-        Ok(signed_in) => signed_in,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let signed_in = signed_in(&app, &headers).await?;
     off(&app, move |_, people| {
         let person = stored(people.store.person(&signed_in.user.id))?;
         let person = person.ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
@@ -67,12 +65,11 @@ pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
             method: session.method,
         };
         let sessions = stored(people.store.sessions_of(&person.id))?.into_iter().map(line).collect();
-        let roles: Vec<String> = signed_in.user.roles.iter().map(|role| role.words()).collect();
         html(&Account {
             head: signed_in.head(),
             name: person.name,
             address: person.address,
-            roles: roles.join(", "),
+            roles: Role::list(&signed_in.user.roles),
             has_second: person.second.is_some(),
             recovery_left: person.second.map_or(0, |second| second.recovery.len()),
             sessions,
@@ -92,10 +89,7 @@ pub(crate) async fn second_factor(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let signed_in = match own_form(&app, &headers, body).await? {
-        Ok((signed_in, _)) => signed_in,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (signed_in, _) = own_form(&app, &headers, body).await?;
     off(&app, move |_, people| {
         let secret = second_factor::secret(&people.store.fresh());
         adding(&signed_in, secret, &signed_in.user.id, "")
@@ -106,10 +100,7 @@ pub(crate) async fn second_factor(
 /// Keeps the secret, once its device has shown a code of it and who asks has said the password again, and shows the
 /// recovery codes, this once. A cookie alone is not enough: its thief could shut the owner out.
 pub(crate) async fn confirm(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (signed_in, mut fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (signed_in, mut fields) = own_form(&app, &headers, body).await?;
     let (secret, code) = (field(&fields, "secret", 64)?, field(&fields, "code", 16)?);
     let given = zeroize::Zeroizing::new(fields.remove("password").unwrap_or_default());
     let held = Arc::clone(super::people(&app)?);
@@ -138,7 +129,7 @@ pub(crate) async fn confirm(State(app): State<Arc<App>>, headers: HeaderMap, bod
             (0..RECOVERY_CODES).map(|_| second_factor::recovery_code(&people.store.fresh())).collect();
         let recovery = codes.iter().map(|code| second_factor::recovery_digest(code)).collect();
         now_held.second = Some(SecondFactor { secret, last_step: step, recovery });
-        change(app, people, changed(&person.id, Change::SecondFactorAdded, &person.id))?;
+        change(app, people, CHANGED, changed(&person.id, Change::SecondFactorAdded, &person.id))?;
         // Who came in by the password alone, elsewhere, shows the device there too.
         let own = signed_in.session.id.clone();
         end_sessions(app, people, &person.id, (|held: &Session| held.id != own, "second_factor_added"))?;
@@ -158,10 +149,7 @@ fn guessed(people: &People, who: &SignedIn, what: &str, now_ms: u64) -> Result<(
 
 /// Takes the second factor away: who has the device or a recovery code may.
 pub(crate) async fn remove(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (signed_in, fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (signed_in, fields) = own_form(&app, &headers, body).await?;
     let code = field(&fields, "code", 16)?;
     off(&app, move |app, people| {
         let id = signed_in.user.id.clone();
@@ -172,7 +160,7 @@ pub(crate) async fn remove(State(app): State<Arc<App>>, headers: HeaderMap, body
             return Err(Problem::bad("this code is not the one of now: wait for the next one and try again"));
         }
         people.guessed_right(at, from);
-        change(app, people, changed(&id, Change::SecondFactorRemoved, &id))?;
+        change(app, people, CHANGED, changed(&id, Change::SecondFactorRemoved, &id))?;
         if let Some(mut person) = stored(people.store.person(&id))? {
             person.second = None;
             stored(people.store.put(&person))?;
@@ -188,10 +176,7 @@ pub(crate) async fn end_session(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (signed_in, fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (signed_in, fields) = own_form(&app, &headers, body).await?;
     let id = field(&fields, "session", 64)?;
     off(&app, move |app, people| {
         end_sessions(app, people, &signed_in.user.id, (|held: &Session| held.id == id, "ended_by_owner"))?;

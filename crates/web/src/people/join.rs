@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use access::password;
 use access::store::{Person, Session};
-use access::user::{Change, Standing, changed};
+use access::user::{CHANGED, Change, Standing, changed};
 use askama::Template;
 use axum::Extension;
 use axum::body::Body;
@@ -98,13 +98,13 @@ pub(crate) async fn take(
             (held.address, held.name) = (person.address, person.name);
         }
         held.password = Some(hashed);
-        change(app, people, changed(&held.id, Change::PasswordSet, &held.id))?;
+        change(app, people, CHANGED, changed(&held.id, Change::PasswordSet, &held.id))?;
         // Whoever was signed in by the old password is so no more.
         end_sessions(app, people, &held.id, (|_: &Session| true, "password_changed"))?;
         stored(people.store.put(&held))?;
         stored(people.store.use_link(&token))?;
         if known.standing == Standing::Invited {
-            change(app, people, changed(&held.id, Change::Activated, &held.id))?;
+            change(app, people, CHANGED, changed(&held.id, Change::Activated, &held.id))?;
         }
         if held.second.is_some() {
             return Ok(super::to("/sign-in"));

@@ -140,18 +140,13 @@ fn line(shown: &Shown) -> Line {
 }
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    match signed_in(&app, &headers).await? {
-        Ok(who) => html(&Look::empty(&who, app.size())),
-        Err(elsewhere) => Ok(elsewhere),
-    }
+    let who = signed_in(&app, &headers).await?;
+    html(&Look::empty(&who, app.size()))
 }
 
 /// Everything about a customer, the newest first.
 pub(crate) async fn history(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (who, fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (who, fields) = own_form(&app, &headers, body).await?;
     let (customer, reason) = (field(&fields, "customer", 128)?, field(&fields, "reason", 500)?);
     blocking(&app, move |app| {
         let of = Of::Person(IdentifierType::CustomerId, customer.clone());
@@ -165,10 +160,7 @@ pub(crate) async fn history(State(app): State<Arc<App>>, headers: HeaderMap, bod
 
 /// Entries by words, the newest first.
 pub(crate) async fn search(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (who, fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (who, fields) = own_form(&app, &headers, body).await?;
     let (words, reason) = (field(&fields, "words", 500)?, field(&fields, "reason", 500)?);
     blocking(&app, move |app| {
         let find = Find { words: words.clone(), limit: FOUND_MAX, ..Find::default() };
@@ -183,10 +175,7 @@ pub(crate) async fn search(State(app): State<Arc<App>>, headers: HeaderMap, body
 
 /// One entry.
 pub(crate) async fn entry(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (who, fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (who, fields) = own_form(&app, &headers, body).await?;
     let (index, reason) = (field(&fields, "index", 16)?, field(&fields, "reason", 500)?);
     let index = crate::search::index(&index)?;
     blocking(&app, move |app| {

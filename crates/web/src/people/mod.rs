@@ -28,12 +28,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use proof::time::UnixMillis;
-use reads::guard::Purpose;
+use reads::decide::Purpose;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::app::{App, Limits};
 use crate::body::{self, Share};
+use crate::lock;
 use crate::problem::Problem;
 
 /// A session that is not used for so long is over.
@@ -90,8 +91,8 @@ impl People {
     /// Counts a guess at this number from there, before it is looked at: how many in a row, or how many milliseconds
     /// until one is looked at again.
     fn guess(&self, at: u64, from: u64, now_ms: u64) -> Result<u32, u64> {
-        let mut held_at = self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut held_from = self.from.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held_at = lock::held(&self.at);
+        let mut held_from = lock::held(&self.from);
         match held_at.wait_ms(at, now_ms).max(held_from.wait_ms(from, now_ms)) {
             0 => {
                 held_from.guess(from, now_ms);
@@ -103,18 +104,18 @@ impl People {
 
     /// The guess was right.
     fn guessed_right(&self, at: u64, from: u64) {
-        self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner).right(at);
-        self.from.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take_back(from);
+        lock::held(&self.at).right(at);
+        lock::held(&self.from).take_back(from);
     }
 
     /// Held while an account is read, changed and written, and while a session begins: nothing old is written back, and
     /// nobody comes in by what was just changed.
     fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock::held(&self.changing)
     }
 
     fn user(&self, id: &str) -> Option<User> {
-        self.users.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(id).cloned()
+        lock::read(&self.users).get(id).cloned()
     }
 
     /// Runs what hashes, a few at once, beside what else is to be done.
@@ -168,6 +169,7 @@ async fn as_page(response: Response) -> Response {
         texts.map(|text| text.replace('_', " ")).collect()
     };
     let page = Refusal {
+        head: Head::default(),
         title: if parts.status == StatusCode::FORBIDDEN { "This may not be shown" } else { "That did not work" },
         detail: problem["detail"].as_str().unwrap_or_default().to_owned(),
         instead: list("instead"),
@@ -183,6 +185,7 @@ async fn as_page(response: Response) -> Response {
 #[derive(askama::Template)]
 #[template(path = "people/refusal.html")]
 struct Refusal {
+    head: Head,
     title: &'static str,
     detail: String,
     instead: Vec<String>,
@@ -287,10 +290,10 @@ fn recorded(app: &App, kind: &'static str, facts: Value) -> Result<u64, Problem>
     })
 }
 
-/// Records a change of somebody's account, then lets it take effect.
-fn change(app: &App, people: &People, facts: Value) -> Result<(), Problem> {
-    recorded(app, "USER_CHANGED", facts.clone())?;
-    people.users.write().unwrap_or_else(std::sync::PoisonError::into_inner).apply("USER_CHANGED", &facts);
+/// Records an invitation or a change of somebody's account, then lets it take effect.
+fn change(app: &App, people: &People, kind: &'static str, facts: Value) -> Result<(), Problem> {
+    recorded(app, kind, facts.clone())?;
+    lock::write(&people.users).apply(kind, &facts);
     Ok(())
 }
 
@@ -310,9 +313,9 @@ fn end_sessions(
     person: &str,
     (which, why): (impl Fn(&Session) -> bool, &str),
 ) -> Result<(), Problem> {
-    for session in stored(people.store.sessions_of(person))?.into_iter().filter(|session| which(session)) {
-        record_end(app, &session, why)?;
-        stored(people.store.end_sessions(person, |held| held.id == session.id))?;
+    for (row, session) in stored(people.store.rows_of(person))?.iter().filter(|(_, session)| which(session)) {
+        record_end(app, session, why)?;
+        stored(people.store.end_row(row))?;
     }
     Ok(())
 }
@@ -357,23 +360,28 @@ fn from(headers: &HeaderMap, peer: Peer) -> From {
 }
 
 /// Who is signed in; else the way to the door.
-async fn signed_in(app: &Arc<App>, headers: &HeaderMap) -> Result<Result<SignedIn, Response>, Problem> {
-    let Some(token) = held_token(app, headers) else { return Ok(Err(to("/sign-in"))) };
+async fn signed_in(app: &Arc<App>, headers: &HeaderMap) -> Result<SignedIn, Problem> {
+    found(app, headers).await?.ok_or_else(|| Problem::elsewhere("/sign-in"))
+}
+
+/// Who is signed in, if anybody.
+async fn found(app: &Arc<App>, headers: &HeaderMap) -> Result<Option<SignedIn>, Problem> {
+    let Some(token) = held_token(app, headers) else { return Ok(None) };
     off(app, move |app, people| {
-        let Some(mut session) = stored(people.store.session(&token))? else { return Ok(Err(to("/sign-in"))) };
+        let Some(mut session) = stored(people.store.session(&token))? else { return Ok(None) };
         let now = app.now().0;
         let user = people.user(&session.person).filter(|user| user.standing == Standing::Active);
         let over = now >= session.started_ms + SESSION_MS || now >= session.seen_ms + IDLE_MS;
         let (Some(user), false) = (user, over) else {
             record_end(app, &session, if over { "expired" } else { "suspended" })?;
             stored(people.store.end_session(&token))?;
-            return Ok(Err(to("/sign-in")));
+            return Ok(None);
         };
         if now >= session.seen_ms + SEEN_MS {
             session.seen_ms = now;
             stored(people.store.put_session(&token, &session))?;
         }
-        Ok(Ok(SignedIn { token, session, user }))
+        Ok(Some(SignedIn { token, session, user }))
     })
     .await
 }
@@ -415,26 +423,18 @@ async fn own_form(
     app: &Arc<App>,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Result<(SignedIn, HashMap<String, String>), Response>, Problem> {
+) -> Result<(SignedIn, HashMap<String, String>), Problem> {
     let fields = form(app, headers, body).await?;
-    let signed_in = match signed_in(app, headers).await? {
-        Ok(signed_in) => signed_in,
-        Err(elsewhere) => return Ok(Err(elsewhere)),
-    };
+    let signed_in = signed_in(app, headers).await?;
     let given = fields.get("form_token").map(String::as_str).unwrap_or_default();
-    if !same(given, &signed_in.session.form_token) {
+    if !access::same(given.as_bytes(), signed_in.session.form_token.as_bytes()) {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "form",
             "this form is of another session: open the page again",
         ));
     }
-    Ok(Ok((signed_in, fields)))
-}
-
-/// Whether two texts are the same, without an early end.
-fn same(a: &str, b: &str) -> bool {
-    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    Ok((signed_in, fields))
 }
 
 /// A field that must be there, trimmed, of at most so many characters.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use access::password::{self, Hashed};
 use access::store::Person;
-use access::user::{Change, Standing, changed};
+use access::user::{CHANGED, Change, Standing, changed};
 use askama::Template;
 use axum::Extension;
 use axum::body::Body;
@@ -17,10 +17,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::{
-    From, Head, Peer, People, begin, change, form, from, html, off, own_form, people, record_end, recorded, signed_in,
+    From, Head, Peer, People, begin, change, form, found, from, html, off, own_form, people, record_end, recorded,
     stored, to,
 };
 use crate::app::App;
+use crate::lock;
 use crate::problem::Problem;
 
 /// For the code, after the password.
@@ -55,7 +56,7 @@ fn answer(status: StatusCode, pending: String, wrong: &'static str) -> Result<Re
 }
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    if signed_in(&app, &headers).await?.is_ok() {
+    if found(&app, &headers).await?.is_some() {
         return Ok(to("/look"));
     }
     answer(StatusCode::OK, String::new(), "")
@@ -128,8 +129,7 @@ pub(crate) async fn password(
             return begin(app, people, &person.id, "password", &from);
         }
         let token = proof::encoding::hex(&people.store.fresh::<32>());
-        let (now, mut pending) =
-            (app.now().0, people.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let (now, mut pending) = (app.now().0, lock::held(&people.pending));
         pending.retain(|_, held| held.until_ms > now);
         if pending.len() >= PENDING_MAX {
             return Err(Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many people sign in at once: try again"));
@@ -152,8 +152,8 @@ pub(crate) async fn code(
     let from = from(&headers, peer);
     off(&app, move |app, people| {
         let now = app.now().0;
-        let lock = || people.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(pending) = lock().get(&token).filter(|held| held.until_ms > now).cloned() else {
+        let pending_now = || lock::held(&people.pending);
+        let Some(pending) = pending_now().get(&token).filter(|held| held.until_ms > now).cloned() else {
             return answer(StatusCode::FORBIDDEN, String::new(), "That took too long: sign in again.");
         };
         // Counted by person: a million codes are soon tried where only the password is counted.
@@ -172,10 +172,10 @@ pub(crate) async fn code(
             wrong(app, count, Some(&pending.person), &from)?;
             return answer(StatusCode::FORBIDDEN, token, "This code is not the one of now.");
         };
-        lock().remove(&token);
+        pending_now().remove(&token);
         people.guessed_right(who[0], who[1]);
         if recovered {
-            change(app, people, changed(&pending.person, Change::RecoveryCodeUsed, &pending.person))?;
+            change(app, people, CHANGED, changed(&pending.person, Change::RecoveryCodeUsed, &pending.person))?;
         }
         begin(app, people, &pending.person, "mfa", &from)
     })
@@ -183,10 +183,7 @@ pub(crate) async fn code(
 }
 
 pub(crate) async fn out(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let signed_in = match own_form(&app, &headers, body).await? {
-        Ok((signed_in, _)) => signed_in,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (signed_in, _) = own_form(&app, &headers, body).await?;
     off(&app, move |app, people| {
         record_end(app, &signed_in.session, "signed_out")?;
         stored(people.store.end_session(&signed_in.token))?;

@@ -6,21 +6,20 @@ use std::sync::Arc;
 
 use access::policy::Action;
 use access::role::Role;
-use access::store::{Link, Person, Session};
-use access::user::{self, Change, REGISTER, Standing, changed};
+use access::store::{Person, Session};
+use access::user::{self, CHANGED, Change, INVITED, REGISTER, Standing, changed};
 use askama::Template;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Head, People, SignedIn, end_sessions, field, html, off, own_form, recorded, signed_in, stored};
+use super::{Head, People, SignedIn, end_sessions, field, html, off, own_form, signed_in, stored};
 use crate::app::App;
+use crate::lock;
 use crate::problem::Problem;
 
-/// An invitation opens for so long.
-pub(crate) const INVITED_MS: u64 = 72 * 3_600_000;
 /// People, at most.
 const USERS_MAX: usize = 10_000;
 
@@ -47,18 +46,17 @@ struct UsersPage {
 fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String)>) -> Result<Response, Problem> {
     app.parts.guard.may(&who.purpose("users", "", "page-users"), Action::ManageUsers, None)?;
     let held: Vec<_> = {
-        let users = people.users.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let users = lock::read(&people.users);
         users.iter().cloned().collect()
     };
     let mut users = Vec::new();
     for user in held {
         let person = stored(people.store.person(&user.id))?;
-        let roles: Vec<String> = user.roles.iter().map(|role| role.words()).collect();
         users.push(UserLine {
             name: person.as_ref().map(|person| person.name.clone()).unwrap_or_default(),
             address: person.as_ref().map(|person| person.address.clone()).unwrap_or_default(),
             second: person.is_some_and(|person| person.second.is_some()),
-            roles: roles.join(", "),
+            roles: Role::list(&user.roles),
             standing: user.standing.name(),
             own: user.id == who.user.id,
             id: user.id,
@@ -69,10 +67,7 @@ fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String
 }
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let who = match signed_in(&app, &headers).await? {
-        Ok(who) => who,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let who = signed_in(&app, &headers).await?;
     off(&app, move |app, people| show(app, people, &who, None)).await
 }
 
@@ -84,21 +79,8 @@ fn roles(fields: &HashMap<String, String>) -> Result<Vec<Role>, Problem> {
     roles.filter(|roles| !roles.is_empty()).ok_or_else(|| Problem::bad("choose one role or more"))
 }
 
-fn names(roles: &[Role]) -> Value {
-    roles.iter().map(|role| role.name()).collect::<Vec<_>>().into()
-}
-
-/// Makes the link by which somebody comes in.
-pub(crate) fn link(people: &People, person: &str, now_ms: u64) -> Result<String, Problem> {
-    let token = stored(people.store.make_link(&Link { person: person.to_owned(), until_ms: now_ms + INVITED_MS }))?;
-    Ok(format!("/join/{token}"))
-}
-
 pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (who, fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (who, fields) = own_form(&app, &headers, body).await?;
     let (name, address) = (field(&fields, "name", 128)?, field(&fields, "address", 320)?);
     let (roles, reference) = (roles(&fields)?, field(&fields, "change_reference", 128)?);
     if !address.contains('@') {
@@ -107,7 +89,7 @@ pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body
     off(&app, move |app, people| {
         app.parts.guard.may(&who.purpose("users", &reference, "page-users"), Action::ManageUsers, None)?;
         let _turn = people.changing();
-        if people.users.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter().count() >= USERS_MAX {
+        if lock::read(&people.users).iter().count() >= USERS_MAX {
             return Err(Problem::bad(format!("there are {USERS_MAX} people: more than a trail may have")));
         }
         if stored(people.store.person_at(&address))?.is_some() {
@@ -115,23 +97,19 @@ pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body
         }
         let person = Person { id: user::id(&people.store.fresh()), address, name, password: None, second: None };
         let facts = json!({
-            "register": REGISTER, "user_id": person.id, "roles": names(&roles), "actor": who.user.id,
+            "register": REGISTER, "user_id": person.id, "roles": Role::names(&roles), "actor": who.user.id,
             "change_reference": reference, "name": person.name, "email": person.address,
         });
-        recorded(app, "USER_INVITED", facts.clone())?;
-        people.users.write().unwrap_or_else(std::sync::PoisonError::into_inner).apply("USER_INVITED", &facts);
+        super::change(app, people, INVITED, facts)?;
         stored(people.store.put(&person))?;
-        let link = link(people, &person.id, app.now().0)?;
+        let link = stored(people.store.make_link(&person.id, app.now().0))?;
         show(app, people, &who, Some((person.name, link)))
     })
     .await
 }
 
 pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let (who, fields) = match own_form(&app, &headers, body).await? {
-        Ok(both) => both,
-        Err(elsewhere) => return Ok(elsewhere),
-    };
+    let (who, fields) = own_form(&app, &headers, body).await?;
     let (id, step, reference) =
         (field(&fields, "user", 64)?, field(&fields, "step", 16)?, field(&fields, "change_reference", 128)?);
     let step = match step.as_str() {
@@ -163,10 +141,10 @@ pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body
         let mut facts = changed(&id, step, &who.user.id);
         facts["change_reference"] = reference.into();
         if step == Change::Roles {
-            facts["roles"] = names(&chosen);
+            facts["roles"] = Role::names(&chosen).into();
         }
         if !over {
-            super::change(app, people, facts)?;
+            super::change(app, people, CHANGED, facts)?;
         }
         // Other roles are looked up at each request; who may not be here any more is out at once.
         if matches!(step, Change::Suspended | Change::Ended) {
@@ -180,7 +158,7 @@ pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body
             stored(people.store.forget(&id))?;
         }
         let made = match step {
-            Change::Invited => Some((user.id.clone(), link(people, &user.id, app.now().0)?)),
+            Change::Invited => Some((user.id.clone(), stored(people.store.make_link(&user.id, app.now().0))?)),
             _ => None,
         };
         show(app, people, &who, made)
