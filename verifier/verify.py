@@ -195,6 +195,56 @@ def check_entry(entry):
     return match
 
 
+def verify_opening(opening, commitment):
+    """The fields of a body, shown or kept back, against what the entry commits to."""
+    need(isinstance(opening, dict) and set(opening) == {"fields"}, "an opening that does not read")
+    fields, before, digests = opening["fields"], -1, []
+    need(isinstance(fields, list) and len(fields) <= 64, "an opening of too many fields")
+    for field in fields:
+        if set(field) == {"d"}:
+            digests.append(bytes.fromhex(field["d"]))
+            continue
+        need(set(field) == {"n", "value", "salt"} and field["n"] > before, "an opening whose fields do not rise")
+        before = field["n"]
+        digests.append(sha256(b"\x02", bytes.fromhex(field["salt"]), before.to_bytes(2, "big"), field["value"].encode()))
+    need(sha256(b"\x03", bytes([len(fields)]), *digests) == commitment, "an opening of another body")
+
+
+def verify_own_history(file, pinned):
+    """A person's own history: each entry in the trail, each saying what is shown, none left out of those proved."""
+    origin, vkey, named, shown = file["history"]["origin"], file["history"]["vkey"], set(), set()
+    for own in file["entries"]:
+        receipt = own["receipt"]
+        need((receipt["origin"], receipt["vkey"]) == (origin, vkey), "an entry of another trail")
+        verify_receipt(json.dumps(receipt).encode(), pinned)
+        entry = json.loads(receipt["entry"])
+        need(receipt["index"] == own["index"] and own["index"] not in shown, "an entry beside another's receipt, or twice")
+        need(all(entry[name] == own[name] for name in ("at", "kind", "class")), "an entry that is not its receipt's")
+        shown.add(own["index"])
+        if own["facts"] is not None:
+            verify_opening(own["facts"], bytes.fromhex(entry["facts"]))
+        if own["personal"] is not None:
+            verify_opening(own["personal"], bytes.fromhex(entry["personal"]))
+    low, high = file["next_below"] or 0, max(shown, default=-1)
+    for subject in file["history"]["subjects"]:
+        named.update(index for index in subject["entries"] if low <= index <= high)
+    need(named == shown, "entries that are not those of the history proof")
+    return "%d entries are in the trail %s as they are shown" % (len(shown), origin)
+
+
+def verify_file(data, pinned):
+    try:
+        value = json.loads(data)
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and value.get("format") == "candor/own-history/v1":
+        try:
+            return verify_own_history(value, pinned)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Wrong("a person's own history that does not read")
+    return verify_receipt(data, pinned)
+
+
 def verify_receipt(data, pinned):
     def pairs(items):
         names = [name for name, _ in items]
@@ -485,7 +535,7 @@ def verify_trail(journal, pinned, mark, history=None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="verify a Candor trail or receipt")
+    parser = argparse.ArgumentParser(description="verify a Candor trail, receipt or a person's own history")
     parser.add_argument("path", metavar="DIR|FILE")
     parser.add_argument("--history", metavar="FILE", help="a history proof: that nothing about a person was left out")
     parser.add_argument("--key", metavar="VKEY", help="the verifier key that you trust")
@@ -504,7 +554,7 @@ def main():
             result = verify_trail(journal, arguments.key, mark, history)
         else:
             with open(arguments.path, "rb") as file:
-                result = verify_receipt(file.read(), arguments.key)
+                result = verify_file(file.read(), arguments.key)
     except Wrong as error:
         print("does not hold: %s" % error)
         return 1

@@ -2,7 +2,7 @@
 //!
 //! Owns what a key is and when it opens a door, what roles there are, and the decision by policies. Keys are made, rotated
 //! and revoked by records of the trail (API_KEY_CREATED, API_KEY_REVOKED); [`api_key::Keyring`] is their fold and holds
-//! nothing that the trail does not. So are people, their roles and standing ([`user::Users`]); what they sign in with is in
+//! nothing that the trail does not. So are people, their roles and standing ([`user::Users`]), and grants ([`grant::Grants`]); what they sign in with is in
 //! [`store::Store`], which is not in the trail.
 //!
 //! Invariants:
@@ -13,6 +13,7 @@
 
 pub mod api_key;
 pub mod backoff;
+pub mod grant;
 pub mod password;
 pub mod policy;
 pub mod role;

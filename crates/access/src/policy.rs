@@ -141,6 +141,8 @@ pub struct Asked<'a> {
     pub own: bool,
     /// Roles of others that approved it by a grant.
     pub approvals: BTreeSet<&'a str>,
+    /// How many others these are.
+    pub approvers: u64,
 }
 
 impl<'a> Asked<'a> {
@@ -157,6 +159,7 @@ impl<'a> Asked<'a> {
             second_factor: false,
             own: false,
             approvals: BTreeSet::new(),
+            approvers: 0,
         }
     }
 }
@@ -281,15 +284,17 @@ impl Policy {
         all.extend([Entity::new_no_attrs(actor.clone(), roles), action.clone()]);
         let entities = Entities::from_entities(all, None).ok()?;
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let long = |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));
         let set = |texts: &BTreeSet<&str>| RestrictedExpression::new_set(texts.iter().map(|one| text(one)));
         let context = Context::from_pairs([
             ("purpose".to_owned(), text(asked.purpose)),
             ("justified".to_owned(), RestrictedExpression::new_bool(asked.justified)),
-            ("persons".to_owned(), RestrictedExpression::new_long(i64::try_from(asked.persons).unwrap_or(i64::MAX))),
+            ("persons".to_owned(), long(asked.persons)),
             ("classes".to_owned(), set(&asked.classes)),
             ("second_factor".to_owned(), RestrictedExpression::new_bool(asked.second_factor)),
             ("own".to_owned(), RestrictedExpression::new_bool(asked.own)),
             ("approvals".to_owned(), set(&asked.approvals)),
+            ("approvers".to_owned(), long(asked.approvers)),
         ]);
         // The schema was held against the policies; this request's shape is that of the code above.
         Some((Request::new(actor, action.uid(), part, context.ok()?, None).ok()?, entities))
@@ -315,6 +320,7 @@ impl Policy {
             ("ask for a grant", |asked| {
                 asked.justified = true;
                 asked.approvals = Role::names(&Role::ALL).into_iter().collect();
+                asked.approvers = 2;
             }),
         ];
         let helps = |change: Change| {

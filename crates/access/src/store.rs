@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::password::Hashed;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Sessions of one person, at most: the oldest ends.
 pub const SESSIONS_MAX: usize = 20;
 /// An invitation opens for so long.
@@ -85,9 +85,12 @@ impl std::fmt::Debug for SecondFactor {
 pub struct Session {
     /// Opaque id, as the trail names it; the token is another text.
     pub id: String,
-    /// Whose it is.
+    /// Whose it is: a person's id; of a customer no name, only that it is theirs.
     pub person: String,
-    /// How they signed in: password, mfa.
+    /// A customer's subject; none of a person who works here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<u64>,
+    /// How they signed in: password, mfa, link.
     pub method: String,
     /// When (milliseconds).
     pub started_ms: u64,
@@ -111,6 +114,9 @@ pub struct SessionRow(Row);
 pub struct Link {
     /// Whose it is.
     pub person: String,
+    /// A customer's subject, where it opens their own history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<u64>,
     /// Until when it opens (milliseconds).
     pub until_ms: u64,
 }
@@ -160,6 +166,8 @@ impl Store {
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql("open"))?;
         match version {
             0 => connection.execute_batch(SCHEMA).map_err(sql("make"))?,
+            // Version 2 has customers' sessions and links beside; what version 1 wrote reads as it did.
+            1 => connection.execute_batch("PRAGMA user_version = 2;").map_err(sql("make"))?,
             VERSION => {}
             _ => return Err(StoreError::Corrupt),
         }
@@ -385,10 +393,23 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub fn make_link(&self, person: &str, now_ms: u64) -> Result<String, StoreError> {
-        let link = Link { person: person.to_owned(), until_ms: now_ms + INVITED_MS };
+        let link = Link { person: person.to_owned(), subject: None, until_ms: now_ms + INVITED_MS };
+        Ok(format!("/join/{}", self.keep_link(&link)?))
+    }
+
+    /// Makes a link by which a customer sees their own history until then; those made for them before open no more. Its
+    /// token, this once.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn make_own_link(&self, subject: u64, until_ms: u64) -> Result<String, StoreError> {
+        self.keep_link(&Link { person: format!("customer-{subject}"), subject: Some(subject), until_ms })
+    }
+
+    fn keep_link(&self, link: &Link) -> Result<String, StoreError> {
         let token = proof::encoding::hex(&self.fresh::<TOKEN_BYTES>());
         let (row, person) = (self.hash("link", &token), self.hash("person", &link.person));
-        let sealed = self.seal(Table::Link, &row, &link)?;
+        let sealed = self.seal(Table::Link, &row, link)?;
         let mut connection = self.connection()?;
         let transaction = connection.transaction().map_err(sql("write"))?;
         transaction.execute("DELETE FROM link WHERE person = ?1", [person.as_slice()]).map_err(sql("write"))?;
@@ -396,14 +417,26 @@ impl Store {
             .execute("INSERT INTO link VALUES (?1, ?2, ?3)", params![row, person, sealed])
             .map_err(sql("write"))?;
         transaction.commit().map_err(sql("write"))?;
-        Ok(format!("/join/{token}"))
+        Ok(token)
     }
 
-    /// Whose a link is, while it opens. Looking at it does not use it up: mail scanners follow links.
+    /// Whose own history a link opens, while it does.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn own_link(&self, token: &str, now_ms: u64) -> Result<Option<u64>, StoreError> {
+        Ok(self.any_link(token, now_ms)?.and_then(|link| link.subject))
+    }
+
+    /// Whose an invitation is, while it opens. Looking at it does not use it up: mail scanners follow links.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn link(&self, token: &str, now_ms: u64) -> Result<Option<Link>, StoreError> {
+        Ok(self.any_link(token, now_ms)?.filter(|link| link.subject.is_none()))
+    }
+
+    fn any_link(&self, token: &str, now_ms: u64) -> Result<Option<Link>, StoreError> {
         let link: Option<Link> = self.get(Table::Link, &self.hash("link", token))?;
         Ok(link.filter(|link| now_ms < link.until_ms))
     }
@@ -425,7 +458,7 @@ const SCHEMA: &str = "
     CREATE INDEX session_of ON session(person, started);
     CREATE TABLE link(id BLOB PRIMARY KEY, person BLOB NOT NULL, box BLOB NOT NULL) WITHOUT ROWID;
     CREATE INDEX link_of ON link(person);
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
     COMMIT;";
 
 #[cfg(test)]

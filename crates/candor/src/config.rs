@@ -48,6 +48,25 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "7",
         "Days between two verifications of the whole journal by `candor serve`, 1 to 365; the first is a minute after its start.",
     ),
+    (
+        "public_url",
+        "none",
+        "Address of this server as customers see it, such as \"https://history.shop.example\"; together with mail it lets them in at /my (docs/own-history.md).",
+    ),
+    ("mail.relay", "none", "Relay, HOST:PORT, that takes the links sent to customers."),
+    ("mail.from", "none", "Address that these mails are from."),
+    (
+        "mail.tls",
+        "\"none\" to this machine, else none: it must be said",
+        "How the relay is spoken to: \"none\", \"starttls\" (refused where the relay offers none) or \"tls\" from the start.",
+    ),
+    (
+        "mail.ca_file",
+        "those that the system trusts",
+        "PEM file of the authorities that the relay's certificate is held against.",
+    ),
+    ("mail.user", "none", "Name to sign in to the relay with; together with password_file."),
+    ("mail.password_file", "none", "File with the password for the relay, mode 0600."),
     ("workers", "2", "Threads that validate and seal, 1 to 64."),
     (
         "sources.NAME.recipients",
@@ -119,7 +138,30 @@ pub struct Config {
     pub tls_key: Option<PathBuf>,
     pub verify_days: u16,
     pub workers: usize,
+    pub public_url: Option<String>,
+    pub mail: Option<Mail>,
     pub sources: BTreeMap<String, Source>,
+}
+
+/// How mail is sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    pub relay: String,
+    pub from: String,
+    pub tls: Option<Transport>,
+    pub ca_file: Option<PathBuf>,
+    pub user: Option<String>,
+    pub password_file: Option<PathBuf>,
+}
+
+/// How a relay is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    None,
+    Starttls,
+    Tls,
 }
 
 /// A source of records.
@@ -226,6 +268,8 @@ impl Default for Config {
             tls_key: None,
             verify_days: 7,
             workers: 2,
+            public_url: None,
+            mail: None,
             sources,
         }
     }

@@ -15,6 +15,7 @@ mod generate;
 mod import;
 mod ingest;
 mod intake;
+mod mail;
 mod people;
 mod policy;
 mod postfix;

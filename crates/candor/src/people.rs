@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use access::grant::Grants;
 use access::role::Role;
 use access::store::{Person, Store};
 use access::user::{self, INVITED, REGISTER, Standing, Users};
@@ -17,19 +18,45 @@ use web::people::People;
 
 use crate::trail::Trail;
 
-/// Records about people that are read at start, at most.
+/// Records of a register that are read at start, at most.
 const RECORDS_MAX: usize = 1_000_000;
 
 /// What the trail says of people.
 pub fn users(trail: &Trail) -> Result<Users> {
     let mut users = Users::default();
-    for index in trail.views()?.find(Thing::Own, REGISTER, RECORDS_MAX)? {
+    each_record(trail, REGISTER, |kind, facts, _| {
+        users.apply(kind, facts);
+        Ok(())
+    })?;
+    Ok(users)
+}
+
+/// The grants that the trail knows.
+pub fn grants(trail: &Trail) -> Result<Grants> {
+    let mut grants = Grants::default();
+    let views = trail.views()?;
+    each_record(trail, access::grant::REGISTER, |kind, facts, index| {
+        let of_person = facts["of_person"].as_bool().unwrap_or(false);
+        let owner = if of_person { views.owner(index)? } else { None };
+        // Who was erased is nobody's to read.
+        let living = owner.map(|number| trail.store.lock()?.subject(number)).transpose()?.flatten();
+        grants.apply(kind, facts, living.map(|subject| subject.number));
+        Ok(())
+    })?;
+    Ok(grants)
+}
+
+/// The records of a register of Candor's own, the oldest first.
+pub fn each_record(trail: &Trail, register: &str, mut take: impl FnMut(&str, &Value, u64) -> Result<()>) -> Result<()> {
+    for index in trail.views()?.find(Thing::Own, register, RECORDS_MAX)? {
         let stored = trail.intake.reader().entry(index)?;
-        if let Some((kind, facts)) = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)? {
-            users.apply(&kind.name, &Value::Object(facts));
+        // The lock is given back before the record is taken.
+        let facts = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)?;
+        if let Some((kind, facts)) = facts {
+            take(&kind.name, &Value::Object(facts), index)?;
         }
     }
-    Ok(users)
+    Ok(())
 }
 
 /// What people sign in with.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use clap::Args;
 use ledger::clock::{Clock, SystemClock};
 use reads::decide::Purpose;
-use reads::guard::Guard;
+use reads::guard::{Guard, OwnRecord};
 use reads::proofs::Proofs;
 use seal::random::RandomPool;
 use serde_json::{Value, json};
@@ -24,8 +24,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use views::open;
-use views::registers::Thing;
 use web::app::{App, Limits, Parts};
 use web::submit::{Done, NotReplayed, RefusalCount, Submit, Unavailable};
 
@@ -48,8 +46,6 @@ const BEAT: Duration = Duration::from_secs(60);
 const HEARTBEAT_BEATS: u64 = 5;
 /// Between two looks at the clock's synchronisation.
 const CLOCK_BEATS: u64 = 10;
-/// Records about keys that are read at start, at most.
-const KEY_RECORDS_MAX: usize = 100_000;
 
 /// `candor serve`
 #[derive(Args)]
@@ -111,12 +107,10 @@ pub fn create_key(intake: &Intake, grant: &Grant, actor: &str) -> Result<Token> 
 /// The keys of a trail, from the records about them.
 pub fn keyring(trail: &Trail) -> Result<Keyring> {
     let mut keys = Keyring::default();
-    for index in trail.views()?.find(Thing::Own, REGISTER, KEY_RECORDS_MAX)? {
-        let stored = trail.intake.reader().entry(index)?;
-        if let Some((kind, facts)) = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)? {
-            keys.apply(&kind.name, &Value::Object(facts));
-        }
-    }
+    crate::people::each_record(trail, REGISTER, |kind, facts, _| {
+        keys.apply(kind, facts);
+        Ok(())
+    })?;
     Ok(keys)
 }
 
@@ -166,6 +160,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         catalogue: Arc::clone(&trail.catalogue),
         keys: keyring(trail)?,
         people: Some(people),
+        reach: crate::mail::reach(&trail.paths.data, &trail.config)?,
         sources: trail.config.sources.iter().map(|(name, source)| (name.clone(), expected(source))).collect(),
         environment: trail.config.environment.clone(),
         name: short_name(&trail.intake.reader().identity().origin),
@@ -361,8 +356,9 @@ impl Submit for Intaking {
         self.workers.take(Job { source: source.to_owned(), lines, done });
     }
 
-    fn own(&self, kind: &'static str, facts: Value) -> std::result::Result<u64, String> {
-        self.intake.own_one(kind, facts).map_err(|why| format!("{why:#}"))
+    fn own_about(&self, kind: &'static str, facts: Value, subject: Option<u64>) -> std::result::Result<u64, String> {
+        let recorded = self.intake.own(vec![OwnRecord { kind, fields: facts, subject }])?;
+        recorded.first().copied().ok_or_else(|| "the record has no index".to_owned())
     }
 
     fn replay(&self, entry: u64, purpose: &Purpose) -> std::result::Result<Value, NotReplayed> {

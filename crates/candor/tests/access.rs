@@ -2,6 +2,7 @@
 
 mod support;
 
+use ledger::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use support::http::{Reply, Server};
 use support::{candor, folder, good, lines};
@@ -147,4 +148,120 @@ fn explain_says_who_may_and_what_instead() {
     let (_, said) = explain(&["ManageUsers", "--role", "compliance_officer", "--json"]);
     let said: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!((&said["permitted"], &said["roles"]), (&json!(false), &json!(["administrator", "local_operator"])));
+}
+
+fn actor(key: &str) -> String {
+    format!("api-key-{}", key.split('_').nth(1).expect("a key's id"))
+}
+
+#[test]
+fn a_grant_lets_read_what_it_names_while_it_lasts_and_nothing_beside() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let text = data.to_str().expect("UTF-8");
+    let server = Server::start(&data);
+    let call = json!({
+        "timestamp": "2026-11-20T09:00:00Z", "event_type": "CALL_LOGGED", "correlation_id": "k-1",
+        "source_component": "shop", "environment": "test", "severity": "info", "call_id": "k-1", "customer_id": "c-1",
+        "call_summary": "about the kettle",
+    });
+    let batch: Vec<String> = (1..=3).map(mail).chain([call.to_string()]).collect();
+    server.lines(&server.append_key(), &batch.join("\n"));
+    let (legal, auditor) = (key(&server, "legal"), key(&server, "auditor"));
+    let of_one = "/v1/customers/c-1/history";
+    let give = |by: &str, body: Value| {
+        let headers = [support::http::bearer(by), ("Content-Type", "application/json".into())];
+        server.send("POST", "/v1/grants?justification=case%207", &headers, body.to_string().as_bytes())
+    };
+    let later = |ms: u64| proof::time::UnixMillis(SystemClock.now().0 + ms).rfc3339();
+    let to = |grantee: &str| json!({"grantee": grantee, "expires": later(3_600_000), "reason": "inspection 12"});
+    let with = |more: Value| {
+        let mut body = to(&actor(&auditor));
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    // Who may give what to whom.
+    assert_eq!(give(&key(&server, "customer_service"), to(&actor(&auditor))).status, 403);
+    assert_eq!(give(&legal, to(&actor(&legal))).status, 409, "nobody gives themselves leave");
+    for (wrong, status) in [
+        (to("u-000000000000"), 409),
+        (with(json!({"expires": "2020-01-01T00:00:00Z"})), 409),
+        (with(json!({"expires": later(400 * 86_400_000)})), 409),
+        (with(json!({"kinds": ["NO_SUCH_KIND"]})), 409),
+        (with(json!({"customer": "c-99"})), 404),
+        (with(json!({"customers": "c-1"})), 400),
+    ] {
+        assert_eq!(give(&legal, wrong).status, status);
+    }
+    assert_eq!(server.read(&auditor, of_one).status, 403);
+
+    // The mails of one customer, without their content.
+    let given = give(
+        &legal,
+        with(json!({"customer": "c-1", "kinds": ["EMAIL_SENT"], "fields": ["email_id", "delivery_tracking"]})),
+    );
+    assert_eq!(given.status, 201, "{}", given.text());
+    let id = given.json()["grant_id"].as_str().expect("an id").to_owned();
+    let history = server.read(&auditor, of_one);
+    assert_eq!(history.status, 200, "{}", history.text());
+    let entries = history.json()["entries"].as_array().cloned().expect("entries");
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let record = &entries[0]["record"];
+    assert_eq!((&record["email_id"], &record["delivery_tracking"]["delivery_status"]), (&json!("m-1"), &json!("sent")));
+    assert!(!history.text().contains("kettle") && !history.text().contains("mail.example"), "{record}");
+    let found = server.read(&auditor, "/v1/search?q=kettle").json();
+    assert_eq!(found["entries"].as_array().map(Vec::len), Some(1), "others' mails are not told from none: {found}");
+    for path in
+        ["/v1/customers/c-2/history", "/v1/emails/m-1", "/v1/counts", "/v1/customers/c-1/history?justification="]
+    {
+        let reply = server.get(&auditor, path);
+        assert!(reply.status != 200 || reply.json()["entries"] == json!([]), "{path}: {}", reply.text());
+    }
+    let other = entries[0]["index"].as_u64().expect("an index") + 1;
+    assert_eq!(server.read(&auditor, &format!("/v1/entries/{other}")).status, 403);
+    assert_eq!(server.read(&key(&server, "auditor"), of_one).status, 403, "it is one reader's");
+    let list = server.get(&auditor, "/v1/grants").json();
+    assert_eq!((list["grants"].as_array().map(Vec::len), &list["grants"][0]["state"]), (Some(1), &json!("holds")));
+
+    // Over a restart; taken back; over by itself.
+    let address = server.address;
+    assert!(server.stop());
+    let server = Server::start_at(&data, address);
+    assert_eq!(server.read(&auditor, of_one).json()["entries"].as_array().map(Vec::len), Some(1));
+    let headers = [support::http::bearer(&legal), ("Content-Type", "application/json".into())];
+    let revoke = |body: &str| server.send("POST", &format!("/v1/grants/{id}/revoke"), &headers, body.as_bytes()).status;
+    assert_eq!(
+        (revoke("{}"), revoke(r#"{"change_reference": "CH-1"}"#), revoke(r#"{"change_reference": "CH-1"}"#)),
+        (400, 200, 409)
+    );
+    assert_eq!(server.read(&auditor, of_one).status, 403);
+    let give = |by: &str, body: Value| {
+        server.send("POST", "/v1/grants", &[support::http::bearer(by), headers[1].clone()], body.to_string().as_bytes())
+    };
+    assert_eq!(give(&legal, with(json!({"expires": later(1500)}))).status, 201);
+    assert_eq!(server.read(&auditor, of_one).status, 200);
+    // A person who is erased is nobody's to read.
+    assert_eq!(give(&legal, with(json!({"customer": "c-2"}))).status, 201);
+    assert_eq!(server.read(&auditor, "/v1/customers/c-2/history").json()["entries"].as_array().map(Vec::len), Some(2));
+    assert!(server.stop());
+    good(&["erase", "--customer", "c-2", "--reason", "request 4", "--yes", "--data", text]);
+    let server = Server::start_at(&data, address);
+    let start = std::time::Instant::now();
+    while server.read(&auditor, of_one).json()["entries"] != json!([]) {
+        assert!(start.elapsed().as_secs() < 10, "its time is over");
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(server.read(&auditor, "/v1/customers/c-2/history").json()["entries"], json!([]));
+    assert!(server.stop());
+
+    let accesses = lines(&good(&["search", "--kind", "ACCESS", "--limit", "200", "--json", "--data", text]));
+    let by_grant =
+        |line: &&Value| line["record"]["grants"] == json!([id]) && line["record"]["rule"] == "auditor-by-grant";
+    assert!(accesses.iter().filter(by_grant).count() >= 3, "each read names the grant that it rests on");
+    let own = good(&["history", "--customer", "c-1", "--json", "--data", text]);
+    let own = lines(&own);
+    let of = |kind: &str| own.iter().filter(|line| line["kind"] == kind).count();
+    assert_eq!((of("GRANT_GIVEN"), of("GRANT_REVOKED")), (1, 1), "the person can see who was let in");
+    let seen = own.iter().find(|line| line["kind"] == "SUBJECT_SEEN").expect("seen");
+    assert_eq!(seen["record"]["roles"], json!(["auditor"]));
 }

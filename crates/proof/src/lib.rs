@@ -19,6 +19,7 @@ pub mod entry;
 pub mod error;
 pub mod hash;
 pub mod note;
+pub mod own_history;
 pub mod receipt;
 pub mod tile;
 pub mod time;

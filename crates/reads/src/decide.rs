@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use access::grant::Grant;
 use access::policy::{Action, Asked};
 use access::role::Role;
 use proof::hash::sha256_parts;
@@ -10,6 +11,10 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::guard::{Candidate, Guard, OwnRecord};
+use crate::shown::Shown;
+
+/// Grants that an ACCESS entry names, at most.
+const GRANTS_NAMED_MAX: usize = 64;
 
 /// Who reads, and why.
 #[derive(Debug, Clone)]
@@ -80,6 +85,46 @@ impl<T> Granted<T> {
     }
 }
 
+/// What was let through: the entry that says so, and what of each candidate may be shown where a grant names fields.
+pub(crate) struct Pass {
+    pub(crate) access: u64,
+    fields: Vec<Option<BTreeSet<String>>>,
+}
+
+impl Pass {
+    /// Leaves of an opened candidate, by its place, what may be shown.
+    pub(crate) fn cut(&self, place: usize, mut shown: Shown) -> Shown {
+        if let (Some(Some(fields)), Value::Object(record)) = (self.fields.get(place), &mut shown.record) {
+            record.retain(|name, _| fields.contains(name) || EVERY_RECORD.contains(&name.as_str()));
+        }
+        shown
+    }
+}
+
+/// Fields that every record has and that say nothing of a person.
+const EVERY_RECORD: [&str; 8] =
+    ["event_type", "timestamp", "correlation_id", "source_component", "environment", "severity", "source", "authority"];
+
+/// What grants make of a read.
+#[derive(Default)]
+struct Leave {
+    /// Those that cover it, by id.
+    ids: BTreeSet<String>,
+    /// As what they were given: of each entry that is shown at least one has the role.
+    roles: BTreeSet<&'static str>,
+    /// How many persons gave them; of each entry at least so many.
+    givers: u64,
+    fields: Vec<Option<BTreeSet<String>>>,
+}
+
+struct Decided {
+    /// Whether the reader is the person whom all of it is about.
+    own: bool,
+    rule: Option<String>,
+    permitted: Result<(), Error>,
+    leave: Option<Leave>,
+}
+
 impl Guard {
     /// Whether the read may go on, and the rule that says so. Everything that is shown passes here.
     fn decide(
@@ -88,17 +133,38 @@ impl Guard {
         look: &Look<'_>,
         candidates: &[Candidate],
         persons: &BTreeMap<u64, u64>,
-    ) -> Result<(Option<String>, Result<(), Error>), Error> {
+    ) -> Result<Decided, Error> {
         if purpose.actor.is_empty() || purpose.purpose.is_empty() {
-            return Ok((None, Err(Error::Refused("a reader and a purpose must be named"))));
+            let refused = Err(Error::Refused("a reader and a purpose must be named"));
+            return Ok(Decided { own: false, rule: None, permitted: refused, leave: None });
         }
+        let mut asked = self.asked(purpose, look, candidates, persons)?;
+        let mut decision = self.policy.decide(&asked);
+        let mut leave = None;
+        if !decision.permitted
+            && let Some(found) = self.leave(&self.grants_of(purpose), look.action, candidates)?
+        {
+            (asked.approvals, asked.approvers) = (found.roles.clone(), found.givers);
+            decision = self.policy.decide(&asked);
+            leave = Some(found).filter(|_| decision.permitted);
+        }
+        let refused = || Err(Error::Denied(look.action, Box::new(self.policy.explain(&asked))));
+        let permitted = if decision.permitted { Ok(()) } else { refused() };
+        Ok(Decided { own: asked.own, rule: decision.rule, permitted, leave })
+    }
+
+    fn asked<'a>(
+        &self,
+        purpose: &'a Purpose,
+        look: &Look<'a>,
+        candidates: &'a [Candidate],
+        persons: &BTreeMap<u64, u64>,
+    ) -> Result<Asked<'a>, Error> {
         let mut classes = BTreeSet::new();
         for candidate in candidates {
             classes.insert(candidate.stored.entry()?.class);
         }
-        let asked = Asked {
-            roles: &purpose.roles,
-            action: look.action,
+        Ok(Asked {
             register: look.register,
             purpose: &purpose.purpose,
             justified: is_justified(purpose),
@@ -106,11 +172,96 @@ impl Guard {
             classes,
             second_factor: purpose.second_factor,
             own: !purpose.own.is_empty() && candidates.iter().all(|candidate| is_own(purpose, candidate)),
-            approvals: BTreeSet::new(),
+            ..Asked::plain(&purpose.roles, look.action)
+        })
+    }
+
+    /// Grants of the reader that hold now.
+    fn grants_of(&self, purpose: &Purpose) -> Vec<Grant> {
+        self.grants(|grants| grants.of(&purpose.actor, (self.now)()))
+    }
+
+    /// What grants make of a read of these entries; none where they don't cover all of it.
+    fn leave(&self, grants: &[Grant], action: Action, candidates: &[Candidate]) -> Result<Option<Leave>, Error> {
+        let sums = matches!(
+            action,
+            Action::Count
+                | Action::ReadStatistics
+                | Action::ReadCompleteness
+                | Action::ReadSources
+                | Action::ReadQuarantine
+        );
+        // What is folded from several fields can't be shown without some of them.
+        let by_field = matches!(action, Action::ReadEntry | Action::Search | Action::ReadHistory);
+        let fits = |grant: &&Grant| (!sums || grant.what.is_everything()) && (by_field || grant.what.fields.is_empty());
+        let grants: Vec<&Grant> = grants.iter().filter(fits).collect();
+        let mut leave = Leave::default();
+        let whole = |leave: &mut Leave, covering: &[&Grant]| {
+            let roles = covering.iter().flat_map(|grant| Role::names(&grant.giver_roles)).collect();
+            let givers = covering.iter().map(|grant| &grant.giver).collect::<BTreeSet<_>>().len() as u64;
+            let first = leave.ids.is_empty();
+            leave.roles = if first { roles } else { leave.roles.intersection(&roles).copied().collect() };
+            leave.givers = if first { givers } else { leave.givers.min(givers) };
+            leave.ids.extend(covering.iter().map(|grant| grant.id.clone()));
         };
-        let decision = self.policy.decide(&asked);
-        let refused = || Err(Error::Denied(look.action, Box::new(self.policy.explain(&asked))));
-        Ok((decision.rule, if decision.permitted { Ok(()) } else { refused() }))
+        if candidates.is_empty() {
+            whole(&mut leave, &grants);
+        }
+        let persons = self.persons_of(&grants)?;
+        for candidate in candidates {
+            let covering = covering(&grants, &persons, candidate)?;
+            if covering.is_empty() {
+                return Ok(None);
+            }
+            whole(&mut leave, &covering);
+            let all = covering.iter().any(|grant| grant.what.fields.is_empty());
+            let named = || covering.iter().flat_map(|grant| grant.what.fields.iter().cloned()).collect();
+            leave.fields.push((!all).then(named));
+        }
+        Ok(Some(leave).filter(|leave| !leave.ids.is_empty()))
+    }
+
+    /// For each grant that names a person, the subjects that this person is.
+    fn persons_of(&self, grants: &[&Grant]) -> Result<Vec<Vec<u64>>, Error> {
+        let mut store = self.store.lock()?;
+        let mut persons = Vec::with_capacity(grants.len());
+        for grant in grants {
+            persons.push(match grant.what.subject {
+                Some(subject) => store.closure_of(subject)?,
+                None => Vec::new(),
+            });
+        }
+        Ok(persons)
+    }
+
+    /// Of what was found, what the reader's grants cover, where it takes a grant to read it at all: what stands beside is
+    /// not told from what is not there.
+    pub(crate) fn within_grants(
+        &self,
+        purpose: &Purpose,
+        action: Action,
+        candidates: Vec<Candidate>,
+    ) -> Result<Vec<Candidate>, Error> {
+        let grants = self.grants_of(purpose);
+        if grants.is_empty() || self.permitted(purpose, action, &candidates)? {
+            return Ok(candidates);
+        }
+        let grants: Vec<&Grant> = grants.iter().collect();
+        let persons = self.persons_of(&grants)?;
+        let mut within = Vec::new();
+        for candidate in candidates {
+            if !covering(&grants, &persons, &candidate)?.is_empty() {
+                within.push(candidate);
+            }
+        }
+        Ok(within)
+    }
+
+    /// Whether a read is permitted without any grant.
+    fn permitted(&self, purpose: &Purpose, action: Action, candidates: &[Candidate]) -> Result<bool, Error> {
+        let look = Look::new(action, Value::Null);
+        let asked = self.asked(purpose, &look, candidates, &persons(candidates))?;
+        Ok(self.policy.decide(&asked).permitted)
     }
 
     /// How many persons subjects are: those that were joined are one.
@@ -138,19 +289,43 @@ impl Guard {
         if self.policy.decide(&asked).permitted {
             return Ok(());
         }
-        let mut fields = facts(purpose, "refused");
-        fields["filters"] = json!({"action": action.name()});
-        self.recorder.record(vec![OwnRecord { kind: "ACCESS", fields, subject: None }]).map_err(Error::NotRecorded)?;
+        self.record_access(purpose, "refused", json!({"action": action.name()}), 0)?;
         Err(Error::Denied(action, Box::new(self.policy.explain(&asked))))
+    }
+
+    /// The same of a page that shows what is changed: that it was looked at is recorded too.
+    ///
+    /// # Errors
+    /// As [`Guard::may`].
+    pub fn may_see(&self, purpose: &Purpose, action: Action, results: usize) -> Result<u64, Error> {
+        self.may(purpose, action, None)?;
+        self.record_access(purpose, "granted", json!({"action": action.name()}), results)
+    }
+
+    fn record_access(&self, purpose: &Purpose, outcome: &str, filters: Value, results: usize) -> Result<u64, Error> {
+        let mut fields = facts(purpose, outcome);
+        (fields["filters"], fields["results"]) = (filters, results.into());
+        let recorded = self
+            .recorder
+            .record(vec![OwnRecord { kind: "ACCESS", fields, subject: None }])
+            .map_err(Error::NotRecorded)?;
+        Ok(recorded.first().copied().unwrap_or_default())
+    }
+
+    /// Whether these roles may make a change of this sort, asked plainly: for what is offered, not for what is done.
+    pub fn may_roles(&self, roles: &[Role], action: Action) -> bool {
+        self.policy.decide(&Asked::plain(roles, action)).permitted
     }
 
     /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.
     pub(crate) fn grant(&self, purpose: &Purpose, candidates: &[Candidate], look: Look<'_>) -> Result<u64, Error> {
-        let mut persons: BTreeMap<u64, u64> = BTreeMap::new();
-        for owner in candidates.iter().filter_map(|candidate| candidate.owner) {
-            *persons.entry(owner).or_default() += 1;
-        }
-        let (rule, decision) = self.decide(purpose, &look, candidates, &persons)?;
+        self.pass(purpose, candidates, look).map(|pass| pass.access)
+    }
+
+    /// The same for what a grant may show in part.
+    pub(crate) fn pass(&self, purpose: &Purpose, candidates: &[Candidate], look: Look<'_>) -> Result<Pass, Error> {
+        let persons = persons(candidates);
+        let decided = self.decide(purpose, &look, candidates, &persons)?;
         let Look { filters, words, .. } = look;
         let mut pairs = Vec::new();
         for candidate in candidates {
@@ -162,35 +337,66 @@ impl Guard {
             .iter()
             .map(|word| proof::encoding::hex(&self.digest.short(&[b"candor/v1/word\n", word.as_bytes()])))
             .collect();
-        let mut access = facts(purpose, if decision.is_ok() { "granted" } else { "refused" });
+        let mut access = facts(purpose, if decided.permitted.is_ok() { "granted" } else { "refused" });
         access["filters"] = filters;
         access["word_digests"] = digests.into();
         access["results"] = candidates.len().into();
         access["persons"] = persons.len().into();
         access["result_sha256"] = sha256_parts(&[&pairs]).hex().into();
         access["tree_size"] = self.reader.size().into();
-        if let Some(rule) = rule {
+        if let Some(rule) = decided.rule {
             access["rule"] = rule.into();
+        }
+        if let Some(leave) = &decided.leave {
+            access["grants"] = leave.ids.iter().take(GRANTS_NAMED_MAX).cloned().collect::<Vec<_>>().into();
         }
         let recorded = self
             .recorder
             .record(vec![OwnRecord { kind: "ACCESS", fields: access, subject: None }])
             .map_err(Error::NotRecorded)?;
-        decision?;
+        decided.permitted?;
         let index = recorded.first().copied().unwrap_or_default();
+        let roles = Role::names(&purpose.roles);
+        // Who reads about themselves is not somebody who saw them.
         let seen: Vec<OwnRecord> = persons
             .iter()
+            .filter(|_| !decided.own)
             .map(|(subject, entries)| OwnRecord {
                 kind: "SUBJECT_SEEN",
-                fields: json!({"actor": purpose.actor, "purpose": purpose.purpose, "access_entry": index, "entries": entries, "words": words.join(" ")}),
+                fields: json!({
+                    "actor": purpose.actor, "roles": roles, "purpose": purpose.purpose, "access_entry": index,
+                    "entries": entries, "words": words.join(" "),
+                }),
                 subject: Some(*subject),
             })
             .collect();
         if !seen.is_empty() {
             self.recorder.record(seen).map_err(Error::NotRecorded)?;
         }
-        Ok(index)
+        Ok(Pass { access: index, fields: decided.leave.map(|leave| leave.fields).unwrap_or_default() })
     }
+}
+
+/// Whose entries these are, and how many of each.
+fn persons(candidates: &[Candidate]) -> BTreeMap<u64, u64> {
+    let mut persons = BTreeMap::new();
+    for owner in candidates.iter().filter_map(|candidate| candidate.owner) {
+        *persons.entry(owner).or_default() += 1;
+    }
+    persons
+}
+
+/// The grants that cover an entry. One that names a person covers what is known to be about them alone.
+fn covering<'g>(grants: &[&'g Grant], persons: &[Vec<u64>], candidate: &Candidate) -> Result<Vec<&'g Grant>, Error> {
+    let entry = candidate.stored.entry()?;
+    let of_person = |grant: &Grant, person: &[u64]| {
+        !grant.what.of_person || candidate.owner.is_some_and(|owner| person.contains(&owner))
+    };
+    let fits = grants
+        .iter()
+        .zip(persons)
+        .filter(|(grant, person)| grant.what.covers(entry.kind, entry.at) && of_person(grant, person));
+    Ok(fits.map(|(grant, _)| *grant).collect())
 }
 
 /// The facts of an ACCESS record about nothing yet.

@@ -1,8 +1,9 @@
 //! The guard: decide, record, open.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
+use access::grant::Grants;
 use access::policy::{Action, Policy};
 use ledger::reader::{Reader, StoredEntry};
 use proof::receipt::Receipt;
@@ -141,6 +142,10 @@ pub struct Guard {
     pub digest: KeyedHash,
     /// Who may do what.
     pub policy: Arc<Policy>,
+    /// Leave to read that was given.
+    pub grants: RwLock<Grants>,
+    /// The clock, by which grants end.
+    pub now: fn() -> UnixMillis,
 }
 
 pub(crate) struct Candidate {
@@ -239,16 +244,17 @@ impl Guard {
         let more = candidates.len() > query.limit;
         candidates.truncate(query.limit);
         let next_below = candidates.last().filter(|_| more).map(|candidate| candidate.stored.index);
+        let candidates = self.within_grants(purpose, Action::Search, candidates)?;
         let look = Look { words: &plain, ..Look::new(Action::Search, filters) };
-        let access = self.grant(purpose, &candidates, look)?;
+        let pass = self.pass(purpose, &candidates, look)?;
         let mut shown = Vec::with_capacity(candidates.len());
-        for candidate in &candidates {
+        for (place, candidate) in candidates.iter().enumerate() {
             let (line, opened) = self.open(candidate)?;
             if self.has_words(&opened, &query.words) {
-                shown.push(line);
+                shown.push(pass.cut(place, line));
             }
         }
-        Ok(Granted::new(Page { lines: shown, next_below }, access))
+        Ok(Granted::new(Page { lines: shown, next_below }, pass.access))
     }
 
     /// The opened fields must have the words: a view is only a hint.
@@ -270,8 +276,8 @@ impl Guard {
     pub(crate) fn one(&self, purpose: &Purpose, action: Action, index: u64) -> Result<Granted<Shown>, Error> {
         let candidate = self.candidate(index)?;
         let look = Look::new(action, json!({"index": index}));
-        let access = self.grant(purpose, std::slice::from_ref(&candidate), look)?;
-        Ok(Granted::new(self.open(&candidate)?.0, access))
+        let pass = self.pass(purpose, std::slice::from_ref(&candidate), look)?;
+        Ok(Granted::new(pass.cut(0, self.open(&candidate)?.0), pass.access))
     }
 
     /// Everything about a person or thing, oldest first; at most the newest [`HISTORY_MAX`].
@@ -288,12 +294,13 @@ impl Guard {
             Of::Thing(thing, _) => json!({"history": format!("{thing:?}").to_lowercase()}),
             Of::Person(kind, _) => json!({"history": format!("{kind:?}").to_lowercase()}),
         };
-        let access = self.grant(purpose, &candidates, Look::new(Action::ReadHistory, filters))?;
-        let shown = candidates
-            .iter()
-            .map(|candidate| self.open(candidate).map(|(line, _)| line))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Granted::new(shown, access))
+        let candidates = self.within_grants(purpose, Action::ReadHistory, candidates)?;
+        let pass = self.pass(purpose, &candidates, Look::new(Action::ReadHistory, filters))?;
+        let mut shown = Vec::with_capacity(candidates.len());
+        for (place, candidate) in candidates.iter().enumerate() {
+            shown.push(pass.cut(place, self.open(candidate)?.0));
+        }
+        Ok(Granted::new(shown, pass.access))
     }
 
     /// Every entry of a person and of all joined to them, complete by their tags: n = 1, 2, ... until there is none.
@@ -322,6 +329,54 @@ impl Guard {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// The subject that a person is; none where nobody has this identifier. Nothing is shown by it.
+    ///
+    /// # Errors
+    /// The key store cannot be read.
+    pub fn subject_of(&self, of: &Of) -> Result<Option<u64>, Error> {
+        let Of::Person(kind, given) = of else { return Ok(None) };
+        let mut store = self.store.lock()?;
+        let tag = store.identifier_tag(*kind, &normalise(*kind, given));
+        for number in store.closure(&tag)? {
+            if store.subject(number)?.is_some() {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The living subjects that a subject is joined to, itself among them.
+    ///
+    /// # Errors
+    /// The key store cannot be read.
+    pub fn own_subjects(&self, subject: u64) -> Result<Vec<u64>, Error> {
+        let mut store = self.store.lock()?;
+        let mut living = Vec::new();
+        for number in store.closure_of(subject)? {
+            living.extend(store.subject(number)?.map(|subject| subject.number));
+        }
+        Ok(living)
+    }
+
+    /// Looks at the grants.
+    pub fn grants<T>(&self, look: impl FnOnce(&Grants) -> T) -> T {
+        look(&self.grants.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Lets a recorded grant, or its end, take effect: as its entry has it.
+    ///
+    /// # Errors
+    /// The entry cannot be read.
+    pub fn apply_grant(&self, entry: u64, subject: Option<u64>) -> Result<(), Error> {
+        let stored = self.reader.entry(entry)?;
+        let facts = open::facts(&stored, &mut *self.store.lock()?, &self.catalogue)?;
+        if let Some((kind, facts)) = facts {
+            let mut grants = self.grants.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            grants.apply(&kind.name, &Value::Object(facts), subject);
+        }
+        Ok(())
     }
 
     /// A receipt of one entry. It shows nothing that a sender wrote, so it names no person; that it was made is

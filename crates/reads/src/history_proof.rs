@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use access::policy::Action;
+use proof::own_history::{History, Subject};
 use record::identifier::{IdentifierType, normalise};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::decide::{Granted, Look, Purpose};
 use crate::error::Error;
@@ -21,7 +22,12 @@ impl Guard {
     ///
     /// # Errors
     /// As [`Guard::find`]; [`Error::NoSuchThing`] if nobody has this identifier.
-    pub fn history_proof(&self, purpose: &Purpose, kind: IdentifierType, given: &str) -> Result<Granted<Value>, Error> {
+    pub fn history_proof(
+        &self,
+        purpose: &Purpose,
+        kind: IdentifierType,
+        given: &str,
+    ) -> Result<Granted<History>, Error> {
         let indexes = self.entries_of_person(kind, given)?;
         let candidates = indexes.into_iter().map(|index| self.candidate(index)).collect::<Result<Vec<_>, _>>()?;
         if candidates.is_empty() {
@@ -32,36 +38,45 @@ impl Guard {
         let subjects = {
             let mut store = self.store.lock()?;
             let tag = store.identifier_tag(kind, &normalise(kind, given));
-            let mut subjects = Vec::new();
-            for number in store.closure(&tag)? {
-                if let (Some(subject), Some(link)) = (store.subject(number)?, store.link_key(number)?) {
-                    subjects.push((subject.tagger, link));
-                }
-            }
-            subjects
+            store.closure(&tag)?
         };
-        let mut histories = Vec::with_capacity(subjects.len());
-        for (tagger, link) in subjects {
-            histories.push((link, self.reader.entries_of(&tagger, usize::MAX)?));
-        }
-        let newest = histories.iter().filter_map(|(_, entries)| entries.last()).max().copied().unwrap_or(0);
-        let mut waited = Duration::ZERO;
-        while self.reader.published().size <= newest && waited < PUBLISHED_WAIT {
-            std::thread::park_timeout(LOOK);
-            waited += LOOK;
-        }
-        let (published, identity) = (self.reader.published(), self.reader.identity());
-        let subjects: Vec<Value> = histories
-            .into_iter()
-            .map(|(link, mut entries)| {
-                entries.retain(|entry| *entry < published.size);
-                json!({"link_key": proof::encoding::base64(link.expose()), "entries": entries})
-            })
-            .collect();
-        let proof = json!({
-            "format": "candor/history/v1", "origin": identity.origin, "vkey": identity.vkey,
-            "checkpoint": published.checkpoint, "subjects": subjects,
-        });
+        let proof = self.completeness_proof(&subjects)?;
         Ok(Granted::new(proof, access))
+    }
+
+    /// The proof that nothing about these subjects was left out.
+    pub(crate) fn completeness_proof(&self, subjects: &[u64]) -> Result<History, Error> {
+        let mut histories = Vec::with_capacity(subjects.len());
+        for number in subjects {
+            let keys = {
+                let mut store = self.store.lock()?;
+                store.subject(*number)?.zip(store.link_key(*number)?)
+            };
+            if let Some((subject, link)) = keys {
+                histories.push((link, self.reader.entries_of(&subject.tagger, usize::MAX)?));
+            }
+        }
+        wait_published(self, histories.iter().filter_map(|(_, entries)| entries.last()).max().copied().unwrap_or(0));
+        let (published, identity) = (self.reader.published(), self.reader.identity());
+        let subject = |(link, mut entries): (seal::crypto::Key, Vec<u64>)| {
+            entries.retain(|entry| *entry < published.size);
+            Subject { link_key: proof::encoding::base64(link.expose()), entries }
+        };
+        Ok(History {
+            format: "candor/history/v1".to_owned(),
+            origin: identity.origin.clone(),
+            vkey: identity.vkey.clone(),
+            checkpoint: published.checkpoint.clone(),
+            subjects: histories.into_iter().map(subject).collect(),
+        })
+    }
+}
+
+/// Waits until an entry is in the published tree.
+pub(crate) fn wait_published(guard: &Guard, entry: u64) {
+    let mut waited = Duration::ZERO;
+    while guard.reader.published().size <= entry && waited < PUBLISHED_WAIT {
+        std::thread::park_timeout(LOOK);
+        waited += LOOK;
     }
 }

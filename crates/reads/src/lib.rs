@@ -28,6 +28,7 @@ pub mod decide;
 pub mod error;
 pub mod guard;
 pub mod history_proof;
+pub mod own;
 pub mod proofs;
 pub mod quarantine;
 pub mod registers;

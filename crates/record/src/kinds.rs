@@ -158,6 +158,12 @@ const SHIPPED: &[&str] = shipped![
     // People of this trail and their roles.
     "USER_INVITED",
     "USER_CHANGED",
+    // Leave to read, and the grants that a read rests on; as what somebody saw a person.
+    "GRANT_GIVEN",
+    "GRANT_REVOKED",
+    "ACCESS" 3,
+    "SUBJECT_SEEN" 2,
+    "SIGN_IN_LINK",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

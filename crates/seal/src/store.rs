@@ -71,6 +71,16 @@ pub struct Subject {
     pub tagger: Tagger,
 }
 
+/// How two subjects stand to each other.
+enum Meeting {
+    /// They were joined before.
+    Joined,
+    /// Both are customers: what brings them together is nobody's own.
+    Apart,
+    /// They can be joined.
+    New,
+}
+
 /// Who a record is about.
 #[derive(Debug, Clone)]
 pub enum Resolved {
@@ -340,13 +350,15 @@ impl KeyStore {
             match pointer {
                 None => self.attach(number, *identifier)?,
                 Some(pointer) if pointer.subject == number || pointer.shared => {}
-                Some(pointer) => {
-                    if self.has_customer_id(pointer.subject)? {
-                        self.share(identifier)?;
-                    } else if self.link(number, pointer.subject)? {
-                        linked = Some(pointer.subject);
+                Some(pointer) => match self.meeting(number, pointer.subject)? {
+                    Meeting::Joined => {}
+                    Meeting::Apart => self.share(identifier)?,
+                    Meeting::New => {
+                        if self.link(number, pointer.subject)? {
+                            linked = Some(pointer.subject);
+                        }
                     }
-                }
+                },
             }
         }
         Ok(Resolved::Subject { subject: self.subject(number)?.ok_or(Error::KeyDestroyed)?, linked })
@@ -428,6 +440,27 @@ impl KeyStore {
             })?;
         }
         Ok(new)
+    }
+
+    /// How two subjects stand that an identifier brings together. Two customers are never joined, not by way of a third
+    /// either: who shares an address with another would read the other's history.
+    fn meeting(&mut self, number: u64, other: u64) -> Result<Meeting, Error> {
+        let own = self.closure_of(number)?;
+        if own.contains(&other) {
+            return Ok(Meeting::Joined);
+        }
+        let others = self.closure_of(other)?;
+        let customers = self.has_customer(&own)? && self.has_customer(&others)?;
+        Ok(if customers { Meeting::Apart } else { Meeting::New })
+    }
+
+    fn has_customer(&mut self, numbers: &[u64]) -> Result<bool, Error> {
+        for number in numbers {
+            if self.has_customer_id(*number)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn has_customer_id(&mut self, number: u64) -> Result<bool, Error> {

@@ -224,3 +224,34 @@ fn an_old_root_key_in_the_other_slot_is_gone_after_the_next_start() {
     assert!(store.subject(victim).expect("readable").is_none());
     assert_ne!(std::fs::read(&path).expect("readable")[range.clone()], before[range], "the old slot was written over");
 }
+
+#[test]
+fn two_customers_are_never_joined_by_an_address_of_a_third() {
+    let (_folder, mut store) = new_store();
+    // The relay's log knew the address before either customer named it.
+    let inbox = number(&mut store, None, Some("family@mail.example"));
+    let (one, linked) = resolve(&mut store, Some("c-1"), Some("family@mail.example")).expect("living");
+    assert_eq!(linked, Some(inbox));
+    let (other, linked) = resolve(&mut store, Some("c-2"), Some("family@mail.example")).expect("living");
+    assert_eq!(linked, None);
+    let mut of = |number: u64| {
+        let mut closure = store.closure_of(number).expect("readable");
+        closure.sort();
+        closure
+    };
+    let mut first = vec![inbox, one.number];
+    first.sort();
+    assert_eq!((of(one.number), of(other.number)), (first, vec![other.number]));
+    let tag = store.identifier_tag(Address, "family@mail.example");
+    assert!(store.closure(&tag).expect("readable").is_empty(), "from now on the inbox is nobody's");
+    // Nor by way of two subjects that no customer was named with.
+    let (a, b) = (number(&mut store, None, Some("a@mail.example")), number(&mut store, None, Some("b@mail.example")));
+    number(&mut store, Some("c-3"), Some("a@mail.example"));
+    number(&mut store, Some("c-4"), Some("b@mail.example"));
+    assert_ne!(a, b);
+    let tags = [store.identifier_tag(Address, "a@mail.example"), store.identifier_tag(Address, "b@mail.example")];
+    let Resolved::Subject { linked, .. } = store.resolve(&tags, TODAY).expect("readable") else { panic!("living") };
+    assert_eq!(linked, None);
+    let tag = store.identifier_tag(CustomerId, "c-3");
+    assert_eq!(store.closure(&tag).expect("readable").len(), 2);
+}

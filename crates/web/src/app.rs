@@ -21,11 +21,11 @@ use record::things::SHAPES;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
-use crate::people::People;
+use crate::people::{People, Reach};
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
-use crate::{alerts, completeness, keys, openapi, page, quarantine, records, registers, search, trail};
+use crate::{alerts, completeness, grants, keys, openapi, page, quarantine, records, registers, search, trail};
 
 /// Bounds of the server; each is documented in `docs/api.md`.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +90,8 @@ pub struct Parts {
     pub random: Arc<dyn Fn() -> [u8; 38] + Send + Sync>,
     /// People who sign in; none where the server is for programs alone.
     pub people: Option<Arc<People>>,
+    /// How customers are reached; none where nothing is sent to them.
+    pub reach: Option<Reach>,
     /// When the trail was last verified, and whether it held.
     pub verified: Arc<dyn Fn() -> Option<(UnixMillis, bool)> + Send + Sync>,
     /// Whether connections are encrypted here.
@@ -231,6 +233,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/completeness", get(completeness::all))
         .route("/v1/completeness/{cycle}", get(completeness::one))
         .route("/v1/checkpoint", get(trail::checkpoint))
+        .route("/v1/grants", get(grants::list).post(grants::create))
+        .route("/v1/grants/{id}/revoke", post(grants::revoke))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))
         .route("/v1/keys/{id}/rotate", post(keys::rotate))

@@ -15,6 +15,7 @@ mod auth;
 mod body;
 mod completeness;
 mod cursor;
+mod grants;
 mod keys;
 mod lock;
 pub mod metrics;

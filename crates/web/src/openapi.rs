@@ -12,6 +12,8 @@ use crate::registers::THING_ID_MAX;
 
 /// What a time may look like here: a part of RFC 3339 that every reader agrees on.
 const TIME: &str = r"^(19[7-9][0-9]|20[0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,3})?Z$";
+/// Text of one line that says something.
+const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 /// Text without NUL, as every string of a record must be.
 const NO_NUL: &str = r"^[^\u0000]*$";
 
@@ -407,6 +409,54 @@ fn quarantine() -> (Value, Value) {
     (list, replay)
 }
 
+/// Leave to read.
+fn grants() -> (Value, Value) {
+    let time = |description: &str| json!({"type": "string", "pattern": TIME, "description": description});
+    let name = json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.:/+-]+$"});
+    let names = |description: &str| json!({"type": "array", "maxItems": 64, "items": name, "description": description});
+    let line = |most: usize| json!({"type": "string", "minLength": 1, "maxLength": most, "pattern": LINE});
+    let body = json!({"type": "object", "additionalProperties": false, "required": ["grantee", "expires", "reason"], "properties": {
+        "grantee": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[!-~]+$", "description": "u-... of a person, api-key-... of a key"},
+        "kinds": names("kinds of entries; all, if there are none"), "fields": names("fields that are shown; all, if there are none"),
+        "customer": line(128), "from": time("entries not before"), "until": time("entries before"),
+        "expires": time("until when it lasts, at most 366 days from now"), "reason": line(500), "change_reference": line(128),
+    }});
+    let grant = json!({"type": "object", "required": ["grant_id", "grantee", "expires", "justification", "actor", "state"], "properties": {
+        "grant_id": {"type": "string"}, "grantee": {"type": "string"}, "expires": {"type": "string"}, "actor": {"type": "string"},
+        "justification": {"type": "string"}, "state": {"type": "string", "enum": ["holds", "expired", "revoked"]}, "entry": index(),
+    }});
+    let page = json!({"type": "object", "required": ["grants", "tree_size"], "properties": {
+        "grants": {"type": "array", "items": grant.clone()}, "tree_size": index(),
+    }});
+    let more = [
+        ("400", "a parameter or the body is not in its form"),
+        ("404", "there is no such customer or grant"),
+        ("408", "the body came too slowly"),
+        ("413", "the body is over its limit"),
+        ("415", "another media type"),
+    ];
+    let unfit = problem("what the body says does not go together, or names nobody");
+    let list =
+        answers(json!({"200": json_answer("grants: all, for who gives them; else one's own", page)}), &more[..1]);
+    let all = json!({
+        "get": {"operationId": "listGrants", "summary": "Leave to read that was given", "parameters": why(), "responses": list},
+        "post": {
+            "operationId": "giveGrant", "summary": "Give somebody leave to read",
+            "description": "Needs the scope read and a role that gives grants. Who gives one can't use it.",
+            "parameters": why(), "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+            "responses": answers(json!({"201": json_answer("it holds", grant), "409": unfit}), &more),
+        },
+    });
+    let reference = json!({"type": "object", "additionalProperties": false, "required": ["change_reference"], "properties": {"change_reference": line(128)}});
+    let taken = json!({"type": "object", "required": ["grant_id", "entry"], "properties": {"grant_id": {"type": "string"}, "entry": index()}});
+    let revoke = json!({"parameters": [path("id", "id of the grant", plain_text(64))], "post": {
+        "operationId": "revokeGrant", "summary": "Take a grant back", "parameters": why(),
+        "requestBody": {"required": true, "content": {"application/json": {"schema": reference}}},
+        "responses": answers(json!({"200": json_answer("it is over", taken), "409": problem("it was taken back before")}), &more),
+    }});
+    (all, revoke)
+}
+
 /// A step of an alert.
 fn alert_step(step: &str, summary: &str) -> Value {
     let token = json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.:/+-]+$"});
@@ -518,6 +568,9 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
     }});
     let bad = [("400", "a parameter is not in its form")];
     let (kept, replay) = quarantine();
+    let (all_grants, revoke_grant) = grants();
+    described["paths"]["/v1/grants"] = all_grants;
+    described["paths"]["/v1/grants/{id}/revoke"] = revoke_grant;
     described["paths"]["/v1/add"] = by_hand(sources);
     described["paths"]["/v1/quarantine"] = kept;
     described["paths"]["/v1/quarantine/{entry}/replay"] = replay;

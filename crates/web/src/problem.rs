@@ -46,6 +46,11 @@ impl Problem {
         Problem { retry_after_s: Some(1), ..Problem::new(status, "busy", detail) }
     }
 
+    /// The same, to come again after so many seconds.
+    pub(crate) fn after(self, seconds: u32) -> Problem {
+        Problem { retry_after_s: Some(seconds), ..self }
+    }
+
     /// Not here: the way is shown, and nothing else is said.
     pub(crate) fn elsewhere(path: &'static str) -> Problem {
         Problem { elsewhere: Some(path), ..Problem::new(StatusCode::SEE_OTHER, "elsewhere", "") }

@@ -85,11 +85,19 @@ pub trait Submit: Send + Sync {
     /// does not wait: how much may be under way is for the caller to bound.
     fn submit(&self, source: &str, lines: Vec<(u64, Bytes)>, done: Done);
 
-    /// Records of Candor's own about keys: kind and facts. Waits until they are durable, as [`Submit::refused`] does.
+    /// A record of Candor's own: kind and facts. Waits until they are durable, as [`Submit::refused`] does.
     ///
     /// # Errors
     /// They are not durable.
-    fn own(&self, kind: &'static str, facts: Value) -> Result<u64, String>;
+    fn own(&self, kind: &'static str, facts: Value) -> Result<u64, String> {
+        self.own_about(kind, facts, None)
+    }
+
+    /// The same of a record that is about a person.
+    ///
+    /// # Errors
+    /// It is not durable.
+    fn own_about(&self, kind: &'static str, facts: Value, subject: Option<u64>) -> Result<u64, String>;
 
     /// Takes in again what is kept in the quarantine, as if its source sent it now; what became of it. Waits until it is
     /// durable.

@@ -157,6 +157,27 @@ fn each_rule_of_the_access_table_permits_and_its_neighbour_is_refused() {
             }),
             None,
         ),
+        // sensitive_data: dual_approval_required
+        (
+            "a breach",
+            Role::Legal,
+            Action::ReadThing,
+            Box::new(move |a| {
+                one(a);
+                (a.register, a.approvers) = (Some("breaches"), 2);
+            }),
+            Some("legal-reads-with-a-case"),
+        ),
+        (
+            "a breach by one's leave",
+            Role::Legal,
+            Action::ReadThing,
+            Box::new(move |a| {
+                one(a);
+                (a.register, a.approvers) = (Some("breaches"), 1);
+            }),
+            None,
+        ),
         // regulatory_requests: legal_approval_required
         (
             "by legal",

@@ -62,6 +62,7 @@ fn a_newer_link_ends_the_older_and_sessions_end_one_by_one() {
         let session = Session {
             id: format!("s-{number}"),
             person: "u-1".into(),
+            subject: None,
             method: "password".into(),
             started_ms: number,
             seen_ms: number,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use access::role::Role;
 use anyhow::{Context, Result, bail};
@@ -40,6 +40,8 @@ pub fn guard(trail: &Trail) -> Result<Guard> {
         catalogue: Arc::clone(&trail.catalogue),
         recorder: Arc::new(IntakeRecorder(trail.intake.clone())),
         policy: crate::policy::of(trail)?,
+        grants: RwLock::new(crate::people::grants(trail)?),
+        now: || SystemClock.now(),
         digest: KeyedHash::new(subkey(&view_key, "candor/v1/word-digest\n").expose()),
     })
 }
@@ -298,7 +300,8 @@ impl History {
             }
             let why = purpose(&self.why, "history-proof");
             let proof = guarded(&self.data.data, |guard, _| Ok(guard.history_proof(&why, *kind, given)?.into_inner()))?;
-            write_private(path, &format!("{proof}\n")).with_context(|| format!("write {}", path.display()))?;
+            let text = serde_json::to_string(&proof).context("write the proof")?;
+            write_private(path, &format!("{text}\n")).with_context(|| format!("write {}", path.display()))?;
             return Ok(ExitCode::SUCCESS);
         }
         let lines =

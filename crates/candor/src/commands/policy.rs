@@ -111,6 +111,7 @@ impl Explain {
             second_factor: self.second_factor,
             own: self.own,
             approvals: approvals.iter().map(String::as_str).collect(),
+            approvers: self.approvals.len() as u64,
         };
         let why = policies.explain(&asked);
         if self.output.json {

@@ -9,6 +9,7 @@ use ledger::disk::RealDisk;
 use ledger::guard::HighWater;
 use ledger::verify::{self, Report};
 use proof::note::VerifierKey;
+use proof::own_history::OwnHistory;
 use serde_json::json;
 
 use super::Output;
@@ -16,7 +17,7 @@ use super::Output;
 /// `candor verify`
 #[derive(Args)]
 pub struct Verify {
-    /// A data directory, its journal, or a receipt file.
+    /// A data directory, its journal, a receipt, or a person's own history.
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
     /// The verifier key that you trust; without it the trail or receipt is held against its own key.
@@ -54,6 +55,9 @@ impl Verify {
 
     fn receipt(&self, key: Option<&VerifierKey>) -> Result<ExitCode> {
         let bytes = std::fs::read(&self.path).with_context(|| format!("read {}", self.path.display()))?;
+        if OwnHistory::is_meant(&bytes) {
+            return self.own_history(&bytes, key);
+        }
         let result = proof::receipt::Receipt::parse(&bytes).and_then(|receipt| receipt.verify(key));
         match result {
             Ok(verified) => {
@@ -75,15 +79,39 @@ impl Verify {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            Err(error) => {
-                if self.output.json {
-                    println!("{}", json!({"holds": false, "finding": error.to_string()}));
-                } else {
-                    println!("does not hold: {error}");
-                }
-                Ok(ExitCode::FAILURE)
-            }
+            Err(error) => Ok(self.not_holding(&error)),
         }
+    }
+
+    fn not_holding(&self, error: &proof::error::Error) -> ExitCode {
+        if self.output.json {
+            println!("{}", json!({"holds": false, "finding": error.to_string()}));
+        } else {
+            println!("does not hold: {error}");
+        }
+        ExitCode::FAILURE
+    }
+
+    fn own_history(&self, bytes: &[u8], key: Option<&VerifierKey>) -> Result<ExitCode> {
+        let verified = match OwnHistory::parse(bytes).and_then(|file| file.verify(key)) {
+            Ok(verified) => verified,
+            Err(error) => return Ok(self.not_holding(&error)),
+        };
+        if self.output.json {
+            println!(
+                "{}",
+                json!({"holds": true, "entries": verified.entries, "origin": verified.origin, "key_is_pinned": verified.key_is_pinned})
+            );
+        } else {
+            println!("holds: {} entries are in the trail {} as they are shown", verified.entries, verified.origin);
+            if !verified.key_is_pinned {
+                println!(
+                    "note: held against the key in the file itself; give --key to hold it against the one you trust"
+                );
+            }
+            println!("note: that none was left out is seen over the trail: verifier/verify.py --history");
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
     fn trail(&self, key: Option<&VerifierKey>) -> Result<ExitCode> {

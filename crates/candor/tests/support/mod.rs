@@ -1,6 +1,7 @@
 //! Running the real binary in a folder of its own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod browser;
 pub mod http;
 
 use std::path::{Path, PathBuf};

@@ -2,11 +2,12 @@
 """Two real Postfix instances for the end-to-end test: `near`, our relay with a content-filter hop, and `far`, the other
 side. Sends fifty mails of every fate and prints, as JSON, what the queues and mailboxes themselves say became of them.
 
-    relay.py FOLDER start|send|truth|stop
+    relay.py FOLDER start|send|truth|read MAILBOX|stop
 
 Needs root and Postfix 3.5 or later. All names are reserved ones; nothing leaves this machine.
 """
 
+import email.policy
 import json
 import os
 import pathlib
@@ -267,10 +268,22 @@ def truth(folder):
     print(json.dumps({"near_queue": len(near.queue()), "near_mailboxes": near.mailboxes(), "far_mailboxes": far.mailboxes()}))
 
 
+def read(folder):
+    """The mails of a mailbox of the other side, as JSON."""
+    box = instances(folder)[1].base / "mail" / sys.argv[3]
+    found = []
+    for part in ("new", "cur"):
+        if (box / part).is_dir():
+            for path in sorted((box / part).iterdir()):
+                mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+                found.append("To: %s\nSubject: %s\n\n%s" % (mail["To"], mail["Subject"], mail.get_content()))
+    print(json.dumps(found))
+
+
 def stop(folder):
     for instance in instances(folder):
         instance.control("stop")
 
 
 if __name__ == "__main__":
-    {"start": start, "send": send, "truth": truth, "stop": stop}[sys.argv[2]](pathlib.Path(sys.argv[1]).resolve())
+    {"start": start, "send": send, "truth": truth, "read": read, "stop": stop}[sys.argv[2]](pathlib.Path(sys.argv[1]).resolve())

@@ -37,20 +37,20 @@ const COMMON: [&str; 9] = [
 const QUIET: [&str; 4] = ["", "debug", "info", "notice"];
 
 /// An entry as a page shows it.
-struct Line {
-    index: u64,
-    title: String,
-    kind: String,
-    at: String,
-    own_time: String,
-    class: String,
-    leaf: String,
-    source: String,
+pub(super) struct Line {
+    pub(super) index: u64,
+    pub(super) title: String,
+    pub(super) kind: String,
+    pub(super) at: String,
+    pub(super) own_time: String,
+    pub(super) class: String,
+    pub(super) leaf: String,
+    pub(super) source: String,
     /// Where it is more than a notice.
-    severity: String,
-    personal: &'static str,
-    imported: bool,
-    fields: Vec<(String, String)>,
+    pub(super) severity: String,
+    pub(super) personal: &'static str,
+    pub(super) imported: bool,
+    pub(super) fields: Vec<(String, String)>,
 }
 
 #[derive(Template)]
@@ -107,7 +107,7 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn line(shown: &Shown) -> Line {
+pub(super) fn line(shown: &Shown) -> Line {
     let mut fields = Vec::new();
     if let Value::Object(record) = &shown.record {
         for (name, value) in record.iter().filter(|(name, _)| !COMMON.contains(&name.as_str())) {

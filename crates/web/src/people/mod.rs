@@ -9,8 +9,10 @@
 //! - what is asked about a person is sent in a form's body: no address of a page names anybody.
 
 mod account;
+mod grants;
 mod join;
 mod look;
+mod own;
 mod sign_in;
 mod users;
 
@@ -32,6 +34,7 @@ use reads::decide::Purpose;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+pub use self::own::{Post, Reach};
 use crate::app::{App, Limits};
 use crate::body::{self, Share};
 use crate::lock;
@@ -51,6 +54,8 @@ const FREE_AT: u32 = 5;
 const FREE_FROM: u32 = 50;
 /// Passwords that are hashed at once: each takes a core and 19 MiB for some 20 ms.
 const HASHED_AT_ONCE: usize = 2;
+/// Links that are sent to customers at once.
+const SENDING_MAX: usize = 8;
 /// Who waits for that, at most; others are told to come again.
 const HASHING_MAX: usize = 32;
 
@@ -69,6 +74,7 @@ pub struct People {
     changing: Mutex<()>,
     hashing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
     /// Who gave a right password and is asked for a code, by the token of the form; for five minutes.
     pending: Mutex<HashMap<String, sign_in::Pending>>,
 }
@@ -84,6 +90,7 @@ impl People {
             changing: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
             waiting: Arc::new(Semaphore::new(HASHING_MAX)),
+            sending: Arc::new(Semaphore::new(SENDING_MAX)),
             pending: Mutex::default(),
         }
     }
@@ -114,7 +121,7 @@ impl People {
         lock::held(&self.changing)
     }
 
-    fn user(&self, id: &str) -> Option<User> {
+    pub(crate) fn user(&self, id: &str) -> Option<User> {
         lock::read(&self.users).get(id).cloned()
     }
 
@@ -147,6 +154,13 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/users", get(users::page))
         .route("/users/invite", post(users::invite))
         .route("/users/change", post(users::change))
+        .route("/grants", get(grants::page).post(grants::create))
+        .route("/grants/revoke", post(grants::revoke))
+        .route("/my", get(own::page))
+        .route("/my/link", post(own::ask))
+        .route("/my/open/{token}", get(own::link).post(own::open))
+        .route("/my/file", post(own::file))
+        .route("/my/sign-out", post(own::out))
         .route("/look", get(look::page))
         .route("/look/history", post(look::history))
         .route("/look/search", post(look::search))
@@ -242,21 +256,24 @@ fn people(app: &App) -> Result<&Arc<People>, Problem> {
     })
 }
 
-/// Name of the session's cookie. Behind TLS the browser itself holds it to this host, path and transport.
-fn cookie_name(app: &App) -> &'static str {
-    if app.parts.secure { "__Host-candor_session" } else { "candor_session" }
+/// Name of the cookie of people's sessions.
+const COOKIE: &str = "candor_session";
+
+/// A cookie's name here. Behind TLS the browser itself holds it to this host, path and transport.
+fn cookie_of(app: &App, name: &str) -> String {
+    if app.parts.secure { format!("__Host-{name}") } else { name.to_owned() }
 }
 
-fn cookie(app: &App, token: &str, seconds: Option<u64>) -> String {
+fn cookie(app: &App, name: &str, token: &str, seconds: Option<u64>) -> String {
     let secure = if app.parts.secure { "; Secure" } else { "" };
     let age = seconds.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-    format!("{}={token}; HttpOnly; SameSite=Strict; Path=/{secure}{age}", cookie_name(app))
+    format!("{}={token}; HttpOnly; SameSite=Strict; Path=/{secure}{age}", cookie_of(app, name))
 }
 
-fn held_token(app: &App, headers: &HeaderMap) -> Option<String> {
+fn held_token(headers: &HeaderMap, wanted: String) -> Option<String> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut parts = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    parts.find(|(name, _)| *name == cookie_name(app)).map(|(_, token)| token.to_owned())
+    parts.find(|(name, _)| *name == wanted).map(|(_, token)| token.to_owned())
 }
 
 fn to(path: &'static str) -> Response {
@@ -282,7 +299,16 @@ fn stored<T>(result: Result<T, access::store::StoreError>) -> Result<T, Problem>
 
 /// Records one thing of Candor's own.
 fn recorded(app: &App, kind: &'static str, facts: Value) -> Result<u64, Problem> {
-    app.parts.submit.own(kind, facts).map_err(|_| {
+    durable(app.parts.submit.own(kind, facts))
+}
+
+/// The same of a thing that is about a customer.
+fn recorded_about(app: &App, kind: &'static str, facts: Value, subject: u64) -> Result<u64, Problem> {
+    durable(app.parts.submit.own_about(kind, facts, Some(subject)))
+}
+
+fn durable(recorded: Result<u64, String>) -> Result<u64, Problem> {
+    recorded.map_err(|_| {
         Problem::later(
             StatusCode::SERVICE_UNAVAILABLE,
             "this could not be recorded, so it was not done: try again, or look at the server's log",
@@ -320,22 +346,34 @@ fn end_sessions(
     Ok(())
 }
 
-/// Begins a session under a fresh token; the answer that carries its cookie.
-fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) -> Result<Response, Problem> {
-    let now = app.now();
-    let token = proof::encoding::hex(&people.store.fresh::<32>());
+/// A session that begins now, and its token.
+fn fresh_session(
+    app: &App,
+    people: &People,
+    (person, subject): (String, Option<u64>),
+    method: &str,
+    from: &From,
+) -> (String, Session) {
+    let now = app.now().0;
     let session = Session {
         id: format!("s-{}", proof::encoding::hex(&people.store.fresh::<8>())),
-        person: person.to_owned(),
+        person,
+        subject,
         method: method.to_owned(),
-        started_ms: now.0,
-        seen_ms: now.0,
+        started_ms: now,
+        seen_ms: now,
         form_token: proof::encoding::hex(&people.store.fresh::<16>()),
         address: from.address.clone(),
         agent: from.agent.clone(),
     };
+    (proof::encoding::hex(&people.store.fresh::<32>()), session)
+}
+
+/// Begins a session under a fresh token; the answer that carries its cookie.
+fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) -> Result<Response, Problem> {
+    let (token, session) = fresh_session(app, people, (person.to_owned(), None), method, from);
     let facts = json!({
-        "session_id": session.id, "user_id": person, "login_timestamp": now.rfc3339(), "login_method": method,
+        "session_id": session.id, "user_id": person, "login_timestamp": app.now().rfc3339(), "login_method": method,
         "ip_address": session.address, "user_agent": session.agent,
     });
     recorded(app, "SESSION_STARTED", facts)?;
@@ -343,7 +381,7 @@ fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) ->
     let over: Vec<String> = older.into_iter().skip(access::store::SESSIONS_MAX - 1).map(|session| session.id).collect();
     end_sessions(app, people, person, (|held: &Session| over.contains(&held.id), "too_many"))?;
     stored(people.store.put_session(&token, &session))?;
-    let set = cookie(app, &token, Some(SESSION_MS / 1000));
+    let set = cookie(app, COOKIE, &token, Some(SESSION_MS / 1000));
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/look".to_owned()), (header::SET_COOKIE, set)]).into_response())
 }
 
@@ -366,9 +404,13 @@ async fn signed_in(app: &Arc<App>, headers: &HeaderMap) -> Result<SignedIn, Prob
 
 /// Who is signed in, if anybody.
 async fn found(app: &Arc<App>, headers: &HeaderMap) -> Result<Option<SignedIn>, Problem> {
-    let Some(token) = held_token(app, headers) else { return Ok(None) };
+    let Some(token) = held_token(headers, cookie_of(app, COOKIE)) else { return Ok(None) };
     off(app, move |app, people| {
         let Some(mut session) = stored(people.store.session(&token))? else { return Ok(None) };
+        if session.subject.is_some() {
+            // A customer's: it opens their own pages and nothing here.
+            return Ok(None);
+        }
         let now = app.now().0;
         let user = people.user(&session.person).filter(|user| user.standing == Standing::Active);
         let over = now >= session.started_ms + SESSION_MS || now >= session.seen_ms + IDLE_MS;
@@ -426,15 +468,17 @@ async fn own_form(
 ) -> Result<(SignedIn, HashMap<String, String>), Problem> {
     let fields = form(app, headers, body).await?;
     let signed_in = signed_in(app, headers).await?;
-    let given = fields.get("form_token").map(String::as_str).unwrap_or_default();
-    if !access::same(given.as_bytes(), signed_in.session.form_token.as_bytes()) {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "form",
-            "this form is of another session: open the page again",
-        ));
-    }
+    check_token(&fields, &signed_in.session)?;
     Ok((signed_in, fields))
+}
+
+/// Whether a form is of this session.
+fn check_token(fields: &HashMap<String, String>, session: &Session) -> Result<(), Problem> {
+    let given = fields.get("form_token").map(String::as_str).unwrap_or_default();
+    if access::same(given.as_bytes(), session.form_token.as_bytes()) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "form", "this form is of another session: open the page again"))
 }
 
 /// A field that must be there, trimmed, of at most so many characters.

@@ -187,7 +187,7 @@ pub(crate) async fn out(State(app): State<Arc<App>>, headers: HeaderMap, body: B
     off(&app, move |app, people| {
         record_end(app, &signed_in.session, "signed_out")?;
         stored(people.store.end_session(&signed_in.token))?;
-        let gone = super::cookie(app, "", Some(0));
+        let gone = super::cookie(app, super::COOKIE, "", Some(0));
         Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/sign-in".to_owned()), (header::SET_COOKIE, gone)])
             .into_response())
     })

@@ -44,11 +44,11 @@ struct UsersPage {
 }
 
 fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String)>) -> Result<Response, Problem> {
-    app.parts.guard.may(&who.purpose("users", "", "page-users"), Action::ManageUsers, None)?;
     let held: Vec<_> = {
         let users = lock::read(&people.users);
         users.iter().cloned().collect()
     };
+    app.parts.guard.may_see(&who.purpose("users", "", "page-users"), Action::ManageUsers, held.len())?;
     let mut users = Vec::new();
     for user in held {
         let person = stored(people.store.person(&user.id))?;
