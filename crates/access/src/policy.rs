@@ -57,6 +57,10 @@ pub enum Action {
     Append,
     /// Acknowledging or resolving an alert.
     StepAlert,
+    /// Signing a review of who read what.
+    SignReview,
+    /// Noting and closing a case.
+    StepCase,
     /// Taking refused input in again.
     ReplayQuarantined,
     /// Making and revoking keys.
@@ -77,7 +81,7 @@ pub enum Action {
 
 impl Action {
     /// Each with its name in the schema and in plain words.
-    pub const ALL: [(Action, &'static str, &'static str); 22] = [
+    pub const ALL: [(Action, &'static str, &'static str); 24] = [
         (Action::ReadEntry, "ReadEntry", "read an entry"),
         (Action::Search, "Search", "search"),
         (Action::ReadHistory, "ReadHistory", "read a history"),
@@ -92,6 +96,8 @@ impl Action {
         (Action::ReadQuarantine, "ReadQuarantine", "list the quarantine"),
         (Action::Append, "Append", "append"),
         (Action::StepAlert, "StepAlert", "acknowledge or resolve an alert"),
+        (Action::SignReview, "SignReview", "sign an access review"),
+        (Action::StepCase, "StepCase", "look into a case"),
         (Action::ReplayQuarantined, "ReplayQuarantined", "take refused input in again"),
         (Action::ManageKeys, "ManageKeys", "manage keys"),
         (Action::ManageUsers, "ManageUsers", "manage users"),

@@ -59,6 +59,9 @@ pub struct Person {
     pub password: Option<Hashed>,
     /// Second factor.
     pub second: Option<SecondFactor>,
+    /// When they last signed in (milliseconds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_in_ms: Option<u64>,
 }
 
 /// A second factor: codes by time (RFC 6238), and codes for when the device is lost.

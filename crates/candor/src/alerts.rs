@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use ledger::clock::{Clock, SystemClock};
 use proof::time::UnixMillis;
 use reads::guard::OwnRecord;
 use record::kinds::Catalogue;
@@ -27,6 +28,9 @@ const SEEN_WAIT: Duration = Duration::from_secs(5);
 const ROUNDS_MAX: usize = 8;
 /// Changes of the configuration that are looked through for the newest one of the rules.
 const CHANGES_MAX: usize = 50;
+/// Responses of a rule.
+const CASE: &str = "case";
+const END_SESSIONS: &str = "end_sessions";
 /// The key under which the rules stand in CONFIG_CHANGED.
 const RULES: &str = "rules";
 
@@ -84,8 +88,14 @@ fn record(trail: &Trail) -> Result<usize> {
         return Ok(0);
     }
     record_rules(trail, views)?;
-    let records: Vec<OwnRecord> = pending.iter().map(own_record).collect();
+    // A case is opened with its alert, in one batch: none is raised without it.
+    let mut records: Vec<OwnRecord> = pending.iter().map(own_record).collect();
+    records.extend(pending.iter().filter_map(|alert| case_record(views, alert)));
     trail.intake.own(records).map_err(|why| anyhow!("{why}"))?;
+    for alert in pending.iter().filter(|alert| responds(views, alert, END_SESSIONS)) {
+        // By the clock of the sessions: what began until now is over.
+        crate::people::end_before(trail, &alert.group, SystemClock.now().0)?;
+    }
     // What was recorded stays pending until the views have it. Views that have stopped never do: the next start follows.
     let size = trail.intake.reader().size();
     let start = Instant::now();
@@ -120,6 +130,29 @@ fn own_record(alert: &Alert) -> OwnRecord {
         fields["count"] = alert.count.into();
     }
     OwnRecord { kind, fields, subject: None }
+}
+
+/// Whether an alert that is raised brings this about.
+fn responds(views: &Views, alert: &Alert, response: &str) -> bool {
+    let rule = views.rules().all().iter().find(|rule| rule.text.name == alert.rule);
+    alert.step == Step::Raised
+        && !alert.group.is_empty()
+        && rule.is_some_and(|rule| rule.text.respond.iter().any(|held| held == response))
+}
+
+/// The case that an alert opens.
+fn case_record(views: &Views, alert: &Alert) -> Option<OwnRecord> {
+    let ends = responds(views, alert, END_SESSIONS);
+    if !ends && !responds(views, alert, CASE) {
+        return None;
+    }
+    let id = format!("case-{}", alert.id);
+    let fields = json!({
+        "timestamp": UnixMillis(alert.at).rfc3339(), "event_id": format!("{id}/open"), "correlation_id": id,
+        "case_id": id, "state": "open", "rule": alert.rule, "alert_id": alert.id, "about_actor": alert.group,
+        "severity": alert.severity, "response": if ends { json!(["sessions_ended"]) } else { json!([]) },
+    });
+    Some(OwnRecord { kind: "CASE_OPENED", fields, subject: None })
 }
 
 /// Numbers that a source skipped.

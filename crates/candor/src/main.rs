@@ -21,6 +21,7 @@ mod policy;
 mod postfix;
 mod progress;
 mod quarantine;
+mod reviews;
 mod scrub;
 mod serve;
 mod silence;

@@ -6,7 +6,7 @@ use access::grant::Grants;
 use access::role::Role;
 use access::store::{Person, Store};
 use access::user::{self, INVITED, REGISTER, Standing, Users};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ledger::clock::{Clock, SystemClock};
 use seal::crypto::subkey;
 use seal::random::RandomPool;
@@ -14,10 +14,13 @@ use seal::store::Named;
 use serde_json::{Value, json};
 use views::open;
 use views::registers::Thing;
+use views::words;
 use web::people::People;
 
 use crate::trail::Trail;
 
+/// Newest cases that are looked at at start: a session lasts twelve hours.
+const CASES_MAX: usize = 1000;
 /// Records of a register that are read at start, at most.
 const RECORDS_MAX: usize = 1_000_000;
 
@@ -74,9 +77,33 @@ pub fn store(trail: &Trail) -> Result<Store> {
     Store::open(&folder.join("people.db"), &key, random).with_context(|| format!("open {}", folder.display()))
 }
 
+/// Keeps for whom, and from before when, a rule ended sessions: what the newest cases say.
+fn ended(trail: &Trail) -> Result<()> {
+    for index in trail.views()?.newest(vec![words::filter("kind", "CASE_OPENED")], CASES_MAX)? {
+        let stored = trail.intake.reader().entry(index)?;
+        let facts = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)?;
+        let Some((_, facts)) = facts else { continue };
+        let ends =
+            facts.get("response").and_then(Value::as_array).is_some_and(|done| done.contains(&json!("sessions_ended")));
+        if let (true, Some(about)) = (ends, facts.get("about_actor").and_then(Value::as_str)) {
+            end_before(trail, about, stored.entry()?.at.0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the sessions of somebody that began before a time, when they are next used.
+pub fn end_before(trail: &Trail, person: &str, at_ms: u64) -> Result<()> {
+    let mut ended = trail.ended_before.lock().map_err(|_| anyhow!("another thread failed"))?;
+    let before = ended.entry(person.to_owned()).or_default();
+    *before = at_ms.max(*before);
+    Ok(())
+}
+
 /// People, and the way in for the first of them where nobody administers them yet.
 pub fn open(trail: &Trail) -> Result<(Arc<People>, Option<String>)> {
     let (store, mut users) = (store(trail)?, users(trail)?);
+    ended(trail)?;
     let mut administered = false;
     for user in users.iter() {
         let administers = user.standing == Standing::Active && user.roles.contains(&Role::Administrator);
@@ -89,7 +116,8 @@ pub fn open(trail: &Trail) -> Result<(Arc<People>, Option<String>)> {
         }
     }
     let welcome = if administered { None } else { Some(first(trail, &store, &mut users)?) };
-    Ok((Arc::new(People::new(store, users)), welcome))
+    let ended = Arc::clone(&trail.ended_before);
+    Ok((Arc::new(People::new(store, users, ended)), welcome))
 }
 
 /// The link of the first administrator: of the one who was invited before and did not come, else of a new one.
@@ -112,8 +140,14 @@ fn first(trail: &Trail, store: &Store, users: &mut Users) -> Result<String> {
             trail.intake.own_one(INVITED, facts.clone())?;
             users.apply(INVITED, &facts);
             // Who it is says who takes the link.
-            let nobody =
-                Person { id: id.clone(), address: String::new(), name: String::new(), password: None, second: None };
+            let nobody = Person {
+                id: id.clone(),
+                address: String::new(),
+                name: String::new(),
+                password: None,
+                second: None,
+                last_in_ms: None,
+            };
             store.put(&nobody)?;
             id
         }

@@ -143,6 +143,7 @@ fn short_name(origin: &str) -> String {
 fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Option<Token>) -> Result<()> {
     let limits = Limits::default();
     let (people, welcome) = crate::people::open(trail)?;
+    let reviewing = Arc::clone(&people);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = Workers::start(&trail.intake, cores * WORKERS_A_CORE)?;
     let newest = crate::scrub::Newest::default();
@@ -170,6 +171,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         secure: tls.is_some(),
         limits,
     });
+    app.know_staff();
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(limits.unpacking_max + limits.reads_max + 16)
@@ -198,6 +200,11 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         std::thread::Builder::new()
             .name("completeness".into())
             .spawn_scoped(scope, || crate::completeness::run(&following, &trail.intake, stopped))
+            .context("start a thread")?;
+        let reviewers = move || reviewing.users(crate::reviews::reviewers);
+        std::thread::Builder::new()
+            .name("reviews".into())
+            .spawn_scoped(scope, || crate::reviews::run(&following, &trail.intake, reviewers, stopped))
             .context("start a thread")?;
         std::thread::Builder::new()
             .name("alerts".into())
@@ -276,8 +283,8 @@ async fn serve(
     Ok(())
 }
 
-/// Once a minute: what was refused, what came again; after five minutes in which nothing came, a heartbeat; every ten minutes a look at
-/// whether the system says that its clock is synchronised.
+/// Once a minute: what was refused, what came again; after five minutes in which nothing came, a heartbeat; every ten minutes
+/// who of the staff is a customer too, and whether the system says that its clock is synchronised.
 async fn beat(app: Arc<App>, intake: Intake) {
     let (mut size, mut silent, mut beats) = (app.size(), 0, 0u64);
     let mut synchronised = true;
@@ -296,6 +303,9 @@ async fn beat(app: Arc<App>, intake: Intake) {
             let _ = intake.record_sightings();
             if heart {
                 worker.heartbeat();
+            }
+            if look {
+                worker.know_staff();
             }
             let now = if look { crate::clock_state::synchronised().unwrap_or(true) } else { synchronised };
             if synchronised && !now {

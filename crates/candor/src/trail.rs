@@ -93,6 +93,8 @@ pub struct Trail {
     pub intake: Intake,
     /// Whether the trail says by which rules alerts are raised.
     pub rules_recorded: AtomicBool,
+    /// Sessions that a rule ended.
+    pub ended_before: web::people::EndedBefore,
     /// The policies that the trail says hold.
     pub policy: Mutex<Option<Arc<Policy>>>,
     sequencer: Option<Sequencer<Companion>>,
@@ -330,6 +332,7 @@ impl Trail {
             catalogue,
             intake,
             rules_recorded: AtomicBool::new(false),
+            ended_before: web::people::EndedBefore::default(),
             policy: Mutex::default(),
             sequencer: Some(sequencer),
             _lock: guard,

@@ -53,7 +53,8 @@ fn each_role_sees_what_it_may_and_the_refusal_says_why() {
     assert_eq!(server.read(&service, "/v1/tickets").status, 200);
 
     let management = key(&server, "management");
-    assert_eq!(server.get(&management, "/v1/counts?kind=EMAIL_SENT").json()["total"], 3);
+    let sums = server.get(&management, "/v1/counts?kind=EMAIL_SENT").json();
+    assert_eq!((&sums["total"], &sums["suppressed"]), (&json!(0), &json!(1)), "three persons are too few for a sum");
     for path in [of_one, "/v1/search?q=kettle", "/v1/tickets", "/v1/emails/m-1", "/v1/entries/1"] {
         let reply = server.read(&management, path);
         assert_eq!((reply.status, reply.text().contains("mail.example")), (403, false), "{path}");
@@ -264,4 +265,56 @@ fn a_grant_lets_read_what_it_names_while_it_lasts_and_nothing_beside() {
     assert_eq!((of("GRANT_GIVEN"), of("GRANT_REVOKED")), (1, 1), "the person can see who was let in");
     let seen = own.iter().find(|line| line["kind"] == "SUBJECT_SEEN").expect("seen");
     assert_eq!(seen["record"]["roles"], json!(["auditor"]));
+}
+
+#[test]
+fn sums_tell_who_may_not_see_persons_nothing_of_a_few() {
+    let folder = folder();
+    let server = Server::start(&folder.path().join("trail"));
+    // On one day 12 customers; 2 of their mails failed. On another day 3 customers, and on a third one of 7 alone.
+    let of = |day: u32, customer: u32, number: u32, severity: &str| {
+        json!({
+            "timestamp": format!("2026-11-{day:02}T08:00:00Z"), "event_type": "EMAIL_SENT", "correlation_id": format!("o-{number}"),
+            "source_component": "shop", "environment": "test", "severity": severity, "email_id": format!("m-{number}"),
+            "recipient_details": {"customer_id": format!("c-{customer}")}, "message_content": {"subject": "kettle"},
+            "delivery_tracking": {"delivery_status": "sent"},
+        })
+        .to_string()
+    };
+    let mut batch: Vec<String> = (0..12).map(|n| of(1, n, n, if n < 2 { "error" } else { "info" })).collect();
+    batch.extend((0..3).map(|n| of(2, n, 100 + n, "info")));
+    batch.extend((0..40).map(|n| of(3, 5 + n % 7, 200 + n, "info")));
+    server.lines(&server.append_key(), &batch.join("\n"));
+    let (management, officer) = (key(&server, "management"), key(&server, "compliance_officer"));
+    let sums = |key: &str, query: &str| {
+        let reply = server.get(key, &format!("/v1/counts?kind=EMAIL_SENT{query}"));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()
+    };
+    let exact = sums(&officer, "&by=day");
+    assert_eq!(exact["counts"], json!({"2026-11-01": 12, "2026-11-02": 3, "2026-11-03": 40}));
+    assert_eq!((&exact["suppressed"], &exact["rounded_to"]), (&json!(0), &Value::Null));
+    let told = sums(&management, "&by=day");
+    assert_eq!(told["counts"], json!({"2026-11-01": 10, "2026-11-03": 40}));
+    assert_eq!((&told["suppressed"], &told["rounded_to"]), (&json!(1), &json!(5)));
+    // Two failed: the sum of all minus that of the others would tell, so that one is not told either.
+    assert_eq!(sums(&management, "&by=day&severity=error")["counts"], json!({}));
+    assert_eq!(sums(&management, "&by=day&severity=info")["counts"], json!({"2026-11-03": 40}));
+    // Sums over times that overlap differ by whole days, as they are told alone.
+    let total = |from: u32, until: u32| {
+        sums(&management, &format!("&from=2026-11-{from:02}&until=2026-11-{until:02}"))["total"]
+            .as_u64()
+            .expect("a sum")
+    };
+    let day = |day: u32| total(day, day + 1);
+    assert_eq!((day(1), day(2), day(3)), (10, 0, 40));
+    for (from, until) in [(1, 3), (1, 4), (2, 4)] {
+        assert_eq!(total(from, until), (from..until).map(day).sum::<u64>(), "{from} to {until}");
+    }
+    for query in ["&q=kettle", "&from=2026-11-01T07:00:00Z", "&until=2026-11-01T08:30:00Z"] {
+        assert_eq!(server.get(&management, &format!("/v1/counts?kind=EMAIL_SENT{query}")).status, 403, "{query}");
+    }
+    // What is about nobody is told exactly.
+    let keys = server.get(&management, "/v1/counts?kind=API_KEY_CREATED").json();
+    assert_eq!(keys["total"], server.get(&officer, "/v1/counts?kind=API_KEY_CREATED").json()["total"]);
 }

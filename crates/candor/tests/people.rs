@@ -258,3 +258,116 @@ fn forms_from_elsewhere_sessions_handed_over_and_guessing_get_nowhere() {
         }
     }
 }
+
+/// Waits until something is so: alerts are raised a moment after what they are about.
+fn until<T>(what: &str, mut is: impl FnMut() -> Option<T>) -> T {
+    let start = std::time::Instant::now();
+    loop {
+        if let Some(found) = is() {
+            return found;
+        }
+        assert!(start.elapsed().as_secs() < 30, "{what}");
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn who_looks_is_watched_and_a_rule_ends_sessions_and_opens_a_case() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let server = Server::start(&data);
+    let mut admin = first(&server);
+    let desk = invited(&mut admin, "Staff Two", "staff.two@shop.example", "customer_service");
+    let officer = invited(&mut admin, "Staff Three", "staff.three@shop.example", "compliance_officer");
+    // Somebody who works here is a customer too.
+    let own = json!({
+        "timestamp": "2026-11-20T08:00:00Z", "event_type": "EMAIL_SENT", "correlation_id": "o-9", "source_component": "shop",
+        "environment": "test", "severity": "info", "email_id": "m-9",
+        "recipient_details": {"customer_id": "c-9", "email": "staff.three@shop.example"},
+        "message_content": {"subject": "your lamp"}, "delivery_tracking": {"delivery_status": "sent"},
+    });
+    server.lines(&server.append_key(), &format!("{}\n{}\n{own}", mail(1, "one"), mail(2, "two")));
+    let address = server.address;
+    let cookies = [admin.cookie.clone(), desk.cookie.clone(), officer.cookie.clone()];
+    assert!(server.stop());
+    let server = Server::start_at(&data, address);
+    let [_, cookie, officer_cookie] = cookies;
+    let browser = |cookie| {
+        let mut browser = Browser { server: &server, cookie, form_token: String::new() };
+        browser.get("/look");
+        browser
+    };
+    let (mut desk, mut officer) = (browser(cookie), browser(officer_cookie));
+    let look = |who: &mut Browser<'_>, customer: &str| {
+        who.post("/look/history", &[("customer", customer), ("reason", "case 7")]).status
+    };
+    assert_eq!((look(&mut desk, "c-9"), look(&mut officer, "c-9")), (200, 200));
+    let cases = |officer: &mut Browser<'_>| officer.get("/cases").text();
+    until("a colleague's and one's own record", || {
+        let page = cases(&mut officer);
+        (page.contains("colleague record") && page.contains("own record")).then_some(())
+    });
+    // Nobody looks into their own case.
+    let page = cases(&mut officer);
+    let rest = page.split_once("own_record-").expect("a case").1;
+    let id = format!("case-own_record-{}", rest.split_once('<').expect("an end").0);
+    let step = |officer: &mut Browser<'_>, id: &str, finding: &str| {
+        officer.post("/cases", &[("case", id), ("note", "looked at the rota"), ("finding", finding)]).status
+    };
+    assert_eq!(step(&mut officer, &id, "no_fault"), 403);
+
+    // Ten refusals: out at once, also after a restart; signing in again is a new session.
+    for _ in 0..12 {
+        // A page that is not theirs to see: refused, until the rule has ended the session.
+        assert!(matches!(desk.get("/users").status, 403 | 303));
+    }
+    until("the session ends", || (desk.get("/look").status == 303).then_some(()));
+    let id = until("a case", || {
+        let page = cases(&mut officer);
+        let rest = page.split_once("case-reads_refused-")?.1;
+        Some(format!("case-reads_refused-{}", rest.split_once('<')?.0))
+    });
+    assert!(cases(&mut officer).contains("sessions ended"));
+    assert_eq!(step(&mut officer, &id, "guilty"), 400);
+    assert_eq!((step(&mut officer, &id, ""), step(&mut officer, &id, "mistake")), (303, 303));
+    assert_eq!(step(&mut officer, &id, "mistake"), 403, "it is closed");
+    assert!(!cases(&mut officer).contains(&id));
+    assert_eq!(desk.sign_in("staff.two@shop.example", PASSWORD).status, 303);
+    assert_eq!(desk.get("/look").status, 200);
+    assert!(server.stop());
+    let text = data.to_str().expect("UTF-8");
+    let ended = good(&["search", "--kind", "SESSION_ENDED", "--json", "--data", text]);
+    assert!(ended.contains("suspicious_activity"), "{ended}");
+    let case: Value = serde_json::from_str(&good(&["show", "case", &id, "--json", "--data", text])).expect("JSON");
+    assert_eq!((&case["rule"], &case["response"]), (&json!("reads_refused"), &json!(["sessions_ended"])), "{case}");
+    let seen = good(&["search", "--kind", "SUBJECT_SEEN", "--json", "--data", text]);
+    assert!(seen.contains("\"relation\":\"own\"") && seen.contains("\"relation\":\"colleague\""), "{seen}");
+
+    // The month is reviewed by who manages, and signed once.
+    let server = Server::start_at(&data, address);
+    let mut admin = Browser::new(&server);
+    admin.sign_in(FIRST[1].1, PASSWORD);
+    admin.get("/users");
+    let mut manager = invited(&mut admin, "Staff Four", "staff.four@shop.example", "management");
+    assert!(manager.get("/reviews").text().contains("Nothing waits for you"));
+    let manager_cookie = manager.cookie.clone();
+    assert!(server.stop());
+    let month = &SystemClock.now().rfc3339()[..7];
+    assert!(good(&["review", month, "--data", text]).starts_with("1 reviews"));
+    assert!(good(&["review", month, "--data", text]).starts_with("0 reviews"), "once is enough");
+    support::bad(1, &["review", "2026-13", "--data", text]);
+    let server = Server::start_at(&data, address);
+    let mut manager = Browser { server: &server, cookie: manager_cookie, form_token: String::new() };
+    let page = manager.get("/reviews").text();
+    assert!(page.contains("<td>Staff Two</td>") && !page.contains("c-9"), "{page}");
+    let id = between(&page, "name=\"review\" value=\"", "\"").expect("an id").to_owned();
+    let sign = |who: &mut Browser<'_>, finding: &str| {
+        who.post("/reviews", &[("review", &id), ("note", "as it should be"), ("finding", finding)]).status
+    };
+    assert_eq!(
+        (sign(&mut manager, "fine"), sign(&mut manager, "nothing"), sign(&mut manager, "nothing")),
+        (400, 303, 403)
+    );
+    assert!(manager.get("/reviews").text().contains("Nothing waits for you"));
+    assert!(server.stop());
+}

@@ -177,7 +177,7 @@ impl Guard {
     }
 
     /// Grants of the reader that hold now.
-    fn grants_of(&self, purpose: &Purpose) -> Vec<Grant> {
+    pub(crate) fn grants_of(&self, purpose: &Purpose) -> Vec<Grant> {
         self.grants(|grants| grants.of(&purpose.actor, (self.now)()))
     }
 
@@ -265,7 +265,7 @@ impl Guard {
     }
 
     /// How many persons subjects are: those that were joined are one.
-    fn joined(&self, subjects: impl Iterator<Item = u64>) -> Result<u64, Error> {
+    pub(crate) fn joined(&self, subjects: impl Iterator<Item = u64>) -> Result<u64, Error> {
         let mut store = self.store.lock()?;
         let mut persons = BTreeSet::new();
         for subject in subjects {
@@ -357,23 +357,49 @@ impl Guard {
         decided.permitted?;
         let index = recorded.first().copied().unwrap_or_default();
         let roles = Role::names(&purpose.roles);
+        let mut relations = self.relations(purpose, persons.keys())?;
         // Who reads about themselves is not somebody who saw them.
         let seen: Vec<OwnRecord> = persons
             .iter()
             .filter(|_| !decided.own)
-            .map(|(subject, entries)| OwnRecord {
-                kind: "SUBJECT_SEEN",
-                fields: json!({
+            .map(|(subject, entries)| {
+                let mut fields = json!({
                     "actor": purpose.actor, "roles": roles, "purpose": purpose.purpose, "access_entry": index,
                     "entries": entries, "words": words.join(" "),
-                }),
-                subject: Some(*subject),
+                });
+                if let Some(relation) = relations.remove(subject) {
+                    fields["relation"] = relation.into();
+                }
+                OwnRecord { kind: "SUBJECT_SEEN", fields, subject: Some(*subject) }
             })
             .collect();
         if !seen.is_empty() {
             self.recorder.record(seen).map_err(Error::NotRecorded)?;
         }
         Ok(Pass { access: index, fields: decided.leave.map(|leave| leave.fields).unwrap_or_default() })
+    }
+}
+
+impl Guard {
+    /// What persons who are seen are to who sees them.
+    fn relations<'s>(
+        &self,
+        purpose: &Purpose,
+        subjects: impl Iterator<Item = &'s u64>,
+    ) -> Result<BTreeMap<u64, &'static str>, Error> {
+        let staff = self.staff.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut relations = BTreeMap::new();
+        if staff.is_empty() {
+            return Ok(relations);
+        }
+        let mut store = self.store.lock()?;
+        for subject in subjects {
+            let known = store.closure_of(*subject)?.into_iter().find_map(|number| staff.get(&number));
+            if let Some(user) = known {
+                relations.insert(*subject, if *user == purpose.actor { "own" } else { "colleague" });
+            }
+        }
+        Ok(relations)
     }
 }
 
@@ -411,7 +437,7 @@ fn facts(purpose: &Purpose, outcome: &str) -> Value {
     facts
 }
 
-fn is_justified(purpose: &Purpose) -> bool {
+pub(crate) fn is_justified(purpose: &Purpose) -> bool {
     purpose.justification.as_ref().is_some_and(|reason| !reason.trim().is_empty())
 }
 

@@ -88,7 +88,7 @@ pub struct Find {
 
 impl Find {
     /// As the views are asked, and as the trail keeps it: filters, never words.
-    fn query(&self) -> (Query, Value) {
+    pub(crate) fn query(&self) -> (Query, Value) {
         let mut query = Query {
             words: words::query(&self.words),
             from_ms: self.from_ms,
@@ -144,6 +144,8 @@ pub struct Guard {
     pub policy: Arc<Policy>,
     /// Leave to read that was given.
     pub grants: RwLock<Grants>,
+    /// Subjects that people who work here are as customers, with their ids.
+    pub staff: RwLock<BTreeMap<u64, String>>,
     /// The clock, by which grants end.
     pub now: fn() -> UnixMillis,
 }
@@ -178,37 +180,6 @@ impl Guard {
     pub fn find(&self, purpose: &Purpose, find: &Find) -> Result<Granted<Page>, Error> {
         let (query, recorded) = find.query();
         self.search(purpose, &query, recorded)
-    }
-
-    /// How many entries have all these words and filters, by kind or by day of the record (UTC). Nothing is opened.
-    ///
-    /// # Errors
-    /// As [`Guard::find`].
-    pub fn count(&self, purpose: &Purpose, find: &Find, by: By) -> Result<Granted<BTreeMap<String, u64>>, Error> {
-        let (query, mut recorded) = find.query();
-        recorded["count_by"] = json!(format!("{by:?}").to_lowercase());
-        let plain: Vec<String> = query.words.iter().filter(|word| !word.starts_with('=')).cloned().collect();
-        let look = Look { words: &plain, ..Look::new(Action::Count, recorded) };
-        let access = self.grant(purpose, &[], look)?;
-        let mut counts = BTreeMap::new();
-        match by {
-            By::Day => self.views.times(&query, |time| {
-                let day = UnixMillis(time).rfc3339()[..10].to_owned();
-                *counts.entry(day).or_default() += 1;
-            })?,
-            By::Kind => {
-                for name in self.catalogue.current().map(|kind| &kind.name) {
-                    let mut one = query.clone();
-                    one.words.push(words::filter("kind", name));
-                    let mut count = 0u64;
-                    self.views.times(&one, |_| count += 1)?;
-                    if count > 0 {
-                        counts.insert(name.clone(), count);
-                    }
-                }
-            }
-        }
-        Ok(Granted::new(counts, access))
     }
 
     fn search(&self, purpose: &Purpose, query: &Query, filters: Value) -> Result<Granted<Page>, Error> {
@@ -358,6 +329,21 @@ impl Guard {
             living.extend(store.subject(number)?.map(|subject| subject.number));
         }
         Ok(living)
+    }
+
+    /// Takes who works here: id and address of each. Those of whom something is kept as of customers are known from now on.
+    ///
+    /// # Errors
+    /// The key store cannot be read.
+    pub fn know_staff(&self, people: impl Iterator<Item = (String, String)>) -> Result<(), Error> {
+        let mut staff = BTreeMap::new();
+        for (id, address) in people {
+            if let Some(subject) = self.subject_of(&Of::Person(IdentifierType::Address, address))? {
+                staff.insert(subject, id);
+            }
+        }
+        *self.staff.write().unwrap_or_else(std::sync::PoisonError::into_inner) = staff;
+        Ok(())
     }
 
     /// Looks at the grants.

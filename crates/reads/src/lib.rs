@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alerts;
+pub mod cases;
 pub mod completeness;
 pub mod decide;
 pub mod error;
@@ -32,5 +33,7 @@ pub mod own;
 pub mod proofs;
 pub mod quarantine;
 pub mod registers;
+pub mod review;
 pub mod shown;
 pub mod sources;
+pub mod sums;

@@ -164,6 +164,12 @@ const SHIPPED: &[&str] = shipped![
     "ACCESS" 3,
     "SUBJECT_SEEN" 2,
     "SIGN_IN_LINK",
+    // Looking into what somebody read.
+    "CASE_OPENED",
+    "CASE_NOTED",
+    "CASE_CLOSED",
+    "REVIEW_DUE",
+    "REVIEW_SIGNED",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -58,6 +58,10 @@ pub enum Thing {
     Breach = 13,
     /// An alert.
     Alert = 14,
+    /// A case: what somebody read is looked into.
+    Case = 15,
+    /// A review of who read what.
+    Review = 16,
 }
 
 impl Thing {
@@ -77,6 +81,8 @@ impl Thing {
             "/consent_id" => Some(Thing::Consent),
             "/incident_id" => Some(Thing::Breach),
             "/alert_id" => Some(Thing::Alert),
+            "/case_id" => Some(Thing::Case),
+            "/review_id" => Some(Thing::Review),
             "/erasure_id" | "/hold_id" | "/backup_id" | "/source_name" | "/kind_name" | "/register" => Some(Thing::Own),
             _ => None,
         }
@@ -96,6 +102,8 @@ impl Thing {
             "consent" => Some(Thing::Consent),
             "breach" => Some(Thing::Breach),
             "alert" => Some(Thing::Alert),
+            "case" => Some(Thing::Case),
+            "review" => Some(Thing::Review),
             _ => None,
         }
     }

@@ -25,7 +25,7 @@ use crate::people::{People, Reach};
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
-use crate::{alerts, completeness, grants, keys, openapi, page, quarantine, records, registers, search, trail};
+use crate::{alerts, cases, completeness, grants, keys, openapi, page, quarantine, records, registers, search, trail};
 
 /// Bounds of the server; each is documented in `docs/api.md`.
 #[derive(Debug, Clone, Copy)]
@@ -230,6 +230,8 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/alerts/{id}/resolve",
             post(|state, id, headers, body| alerts::step(state, id, headers, body, PersonStep::Resolve)),
         )
+        .route("/v1/cases/{id}/note", post(cases::note))
+        .route("/v1/cases/{id}/close", post(cases::close))
         .route("/v1/completeness", get(completeness::all))
         .route("/v1/completeness/{cycle}", get(completeness::one))
         .route("/v1/checkpoint", get(trail::checkpoint))

@@ -202,7 +202,7 @@ pub(crate) const FIELDS: [&str; 9] =
     ["grantee", "kinds", "fields", "customer", "from", "until", "expires", "reason", "change_reference"];
 
 /// A text of one line that says something.
-fn line(name: &str, value: Option<&Value>, most: usize) -> Result<String, Problem> {
+pub(crate) fn line(name: &str, value: Option<&Value>, most: usize) -> Result<String, Problem> {
     let fits =
         |text: &&str| text.chars().count() <= most && !text.trim().is_empty() && !text.chars().any(char::is_control);
     let text = value.and_then(Value::as_str).filter(fits);

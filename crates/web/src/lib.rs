@@ -13,6 +13,7 @@ mod alerts;
 pub mod app;
 mod auth;
 mod body;
+mod cases;
 mod completeness;
 mod cursor;
 mod grants;

@@ -180,6 +180,7 @@ fn schemas(catalogue: &Catalogue) -> Map<String, Value> {
         "Counts".into(),
         json!({"type": "object", "required": ["counts", "total", "access", "tree_size"], "properties": {
             "counts": {"type": "object", "additionalProperties": index()}, "total": index(), "access": index(), "tree_size": index(),
+            "suppressed": index(), "rounded_to": {"type": ["integer", "null"]},
         }}),
     );
     let time = || json!({"type": ["string", "null"]});
@@ -409,6 +410,31 @@ fn quarantine() -> (Value, Value) {
     (list, replay)
 }
 
+/// Steps of a case.
+fn case_step(step: &str, summary: &str) -> Value {
+    let note = json!({"type": "string", "minLength": 1, "maxLength": 1000, "pattern": LINE});
+    let mut body =
+        json!({"type": "object", "additionalProperties": false, "required": ["note"], "properties": {"note": note}});
+    if step == "close" {
+        body["required"] = json!(["finding", "note"]);
+        body["properties"]["finding"] = json!({"type": "string", "enum": reads::cases::FINDINGS});
+    }
+    let taken = json!({"type": "object", "required": ["case_id", "entry"], "properties": {"case_id": {"type": "string"}, "entry": index()}});
+    let more = [
+        ("400", "a parameter or the body is not in its form"),
+        ("404", "there is none"),
+        ("408", "the body came too slowly"),
+        ("413", "the body is over its limit"),
+        ("415", "another media type"),
+    ];
+    json!({"parameters": [path("id", "id of the case", plain_text(THING_ID_MAX))], "post": {
+        "operationId": format!("{step}Case"), "summary": summary, "parameters": why(),
+        "description": "Needs the scope read and a role that looks into cases; nobody into their own.",
+        "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+        "responses": answers(json!({"200": json_answer("it is recorded", taken)}), &more),
+    }})
+}
+
 /// Leave to read.
 fn grants() -> (Value, Value) {
     let time = |description: &str| json!({"type": "string", "pattern": TIME, "description": description});
@@ -569,6 +595,8 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
     let bad = [("400", "a parameter is not in its form")];
     let (kept, replay) = quarantine();
     let (all_grants, revoke_grant) = grants();
+    described["paths"]["/v1/cases/{id}/note"] = case_step("note", "Note what was found out");
+    described["paths"]["/v1/cases/{id}/close"] = case_step("close", "Close a case");
     described["paths"]["/v1/grants"] = all_grants;
     described["paths"]["/v1/grants/{id}/revoke"] = revoke_grant;
     described["paths"]["/v1/add"] = by_hand(sources);

@@ -131,8 +131,12 @@ pub(crate) async fn counts(
     let ((find, _), _) = find(&app, &params)?;
     blocking(&app, move |app| {
         let granted = app.parts.guard.count(&purpose, &find, by)?;
-        let total: u64 = granted.get().values().sum();
-        let body = json!({"counts": granted.get(), "total": total, "access": granted.access(), "tree_size": app.parts.proofs.size()});
+        let sums = granted.get();
+        let total: u64 = sums.groups.values().sum();
+        let body = json!({
+            "counts": sums.groups, "total": total, "suppressed": sums.suppressed, "rounded_to": sums.rounded_to,
+            "access": granted.access(), "tree_size": app.parts.proofs.size(),
+        });
         Ok(Json(body).into_response())
     })
     .await

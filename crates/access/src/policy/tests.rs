@@ -223,6 +223,16 @@ fn each_rule_of_the_access_table_permits_and_its_neighbour_is_refused() {
             Some("security-sees-access"),
         ),
         ("a mail", Role::Security, Action::ReadThing, Box::new(one), None),
+        ("a case", Role::Security, Action::StepCase, Box::new(|_| {}), Some("security-steps-alerts")),
+        ("a case", Role::Management, Action::StepCase, Box::new(|_| {}), None),
+        (
+            "a review",
+            Role::Management,
+            Action::SignReview,
+            Box::new(|a| a.register = Some("reviews")),
+            Some("management-reviews"),
+        ),
+        ("a review", Role::Board, Action::SignReview, Box::new(|a| a.register = Some("reviews")), None),
         ("with a case", Role::Legal, Action::ReadHistory, Box::new(one), Some("legal-reads-with-a-case")),
         ("without", Role::Legal, Action::ListThings, Box::new(|_| {}), None),
         // Administration and reading are separate; who appends can't read.

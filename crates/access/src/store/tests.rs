@@ -20,6 +20,7 @@ fn person() -> Person {
         name: "Staff One".into(),
         password: None,
         second: None,
+        last_in_ms: None,
     }
 }
 

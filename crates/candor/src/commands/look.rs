@@ -41,6 +41,7 @@ pub fn guard(trail: &Trail) -> Result<Guard> {
         recorder: Arc::new(IntakeRecorder(trail.intake.clone())),
         policy: crate::policy::of(trail)?,
         grants: RwLock::new(crate::people::grants(trail)?),
+        staff: RwLock::default(),
         now: || SystemClock.now(),
         digest: KeyedHash::new(subkey(&view_key, "candor/v1/word-digest\n").expose()),
     })

@@ -9,6 +9,7 @@ pub mod look;
 mod policy;
 mod quarantine;
 mod registers;
+mod review;
 pub mod source;
 mod user;
 mod verify;
@@ -140,6 +141,8 @@ enum Command {
     Quarantine(quarantine::Quarantine),
     /// What began and did not end in time: mails without an end, tickets without an answer.
     Completeness(completeness::Completeness),
+    /// Make a month's review of who read what due, as `candor serve` does when the month has ended.
+    Review(review::Review),
     /// The rules that are watched: list them, check them, try them over the past.
     Watch(watch::Watch),
     /// What people do with alerts; `candor list alerts --open` lists them.
@@ -169,6 +172,7 @@ pub fn run() -> ExitCode {
         Command::Policy(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Completeness(command) => command.run(),
+        Command::Review(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Show(command) => command.run(),
         Command::List(command) => command.run(),

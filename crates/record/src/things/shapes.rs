@@ -204,6 +204,22 @@ pub const SHAPES: &[Shape] = &[
         begins: ("raised", &["ALERT_RAISED"]),
         lists: &[List { kinds: &["ALERT_"], name: EVENTS, fields: &["state", "actor", "reason_category"] }],
     },
+    Shape {
+        path: "cases",
+        name: "case",
+        id: "case_id",
+        kinds: &["CASE_"],
+        begins: ("opened", &["CASE_OPENED"]),
+        lists: &[List { kinds: &["CASE_"], name: EVENTS, fields: &["state", "actor", "finding", "note"] }],
+    },
+    Shape {
+        path: "reviews",
+        name: "review",
+        id: "review_id",
+        kinds: &["REVIEW_"],
+        begins: ("made_due", &["REVIEW_DUE"]),
+        lists: &[List { kinds: &["REVIEW_"], name: EVENTS, fields: &["state", "actor", "finding", "note"] }],
+    },
 ];
 
 /// A register by its path or name.
@@ -260,6 +276,10 @@ pub fn status_of(kind: &str, fields: &Map<String, Value>) -> Option<String> {
         }),
         "CALL_STARTED" => Some("in_progress".into()),
         "CALL_ENDED" | "CALL_LOGGED" | "CALL_FOLLOWED_UP" => given(&["outcome"], "ended"),
+        "REVIEW_DUE" => Some("due".into()),
+        "REVIEW_SIGNED" => Some("signed".into()),
+        "CASE_OPENED" => Some("open".into()),
+        "CASE_CLOSED" => Some("closed".into()),
         "REQUEST_RECEIVED" => Some("in_progress".into()),
         "REQUEST_COMPLETED" => Some("completed".into()),
         "REQUEST_REFUSED" => Some("refused".into()),

@@ -10,8 +10,9 @@ use super::law::{self, time};
 use super::shapes::{Shape, status_of};
 
 /// Registers that have lists. Mails and messages are found by search: they are many, and have no open state.
-const LISTED: [&str; 10] =
-    ["template", "ticket", "call", "order", "session", "data", "request", "consent", "breach", "alert"];
+const LISTED: [&str; 12] = [
+    "template", "ticket", "call", "order", "session", "data", "request", "consent", "breach", "alert", "case", "review",
+];
 
 /// What an event says of its thing; a column that it says nothing of keeps its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +43,8 @@ impl Shape {
             "call" => matches!(status, "in_progress" | "callback_required" | "escalated"),
             "request" => status == "in_progress",
             "breach" => !matches!(status, "" | "closed"),
+            "case" => status == "open",
+            "review" => status == "due",
             "alert" => matches!(status, "raised" | "acknowledged"),
             "session" | "consent" => status == "active",
             "data" | "template" => status == "pending",
@@ -62,7 +65,7 @@ pub fn columns(shape: &Shape, kind: &str, facts: &Map<String, Value>, at: UnixMi
         "request" => first(&["request_type"]),
         "consent" => first(&["consent_type"]),
         "breach" => first(&["incident_type"]),
-        "alert" => first(&["rule"]),
+        "alert" | "case" => first(&["rule"]),
         "data" => first(&["data_type"]),
         "session" => first(&["login_method"]),
         _ => None,

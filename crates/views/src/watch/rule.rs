@@ -80,6 +80,9 @@ pub struct RuleText {
     pub register: Option<String>,
     /// Alerts that stand open at once, at most; what comes beyond is one alert more.
     pub alerts_max: Option<u64>,
+    /// What is done when it is raised: `case` opens one, `end_sessions` ends those of the person whom `by` names.
+    #[serde(default)]
+    pub respond: Vec<String>,
 }
 
 impl RuleText {
@@ -101,6 +104,66 @@ pub struct MatchText {
     /// Fact fields whose number must be above this.
     #[serde(default)]
     pub over: BTreeMap<String, f64>,
+    /// Only events outside these hours.
+    pub outside: Option<HoursText>,
+}
+
+/// Hours of a week, as they are written.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoursText {
+    /// From this time of the day, `HH:MM`.
+    pub from: String,
+    /// Until this time of the day, `HH:MM`.
+    pub until: String,
+    /// Offset from UTC, `+HH:MM`.
+    pub zone: String,
+    /// Days of the week: `mon tue wed thu fri sat sun`.
+    pub days: Vec<String>,
+}
+
+/// The same, read: minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hours {
+    from: u32,
+    until: u32,
+    east: i64,
+    days: u8,
+}
+
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+impl Hours {
+    pub(super) fn new(text: &HoursText) -> Option<Hours> {
+        let time = |text: &str| -> Option<u32> {
+            let (hours, minutes) = text.split_once(':')?;
+            let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.len() == 2);
+            let (hours, minutes) = (number(hours)?, number(minutes)?);
+            (minutes < 60 && hours * 60 + minutes <= 24 * 60).then_some(hours * 60 + minutes)
+        };
+        let (sign, zone) = text.zone.split_at_checked(1)?;
+        let east = i64::from(time(zone).filter(|zone| *zone <= 14 * 60)?);
+        let east = match sign {
+            "+" => east,
+            "-" => -east,
+            _ => return None,
+        };
+        let mut days = 0;
+        for day in &text.days {
+            days |= 1u8 << DAYS.iter().position(|name| name == day)?;
+        }
+        let (from, until) = (time(&text.from)?, time(&text.until)?);
+        (from < until).then_some(Hours { from, until, east, days })
+    }
+
+    /// Whether a time (milliseconds) is not within them.
+    pub(super) fn is_outside(self, at_ms: u64) -> bool {
+        let minutes = (at_ms / 60_000) as i64 + self.east;
+        // The first of 1970 was a Thursday.
+        let day = (minutes.div_euclid(24 * 60) + 3).rem_euclid(7);
+        let minute = minutes.rem_euclid(24 * 60) as u32;
+        self.days & (1 << day) == 0 || minute < self.from || minute >= self.until
+    }
 }
 
 fn yes() -> bool {
@@ -361,7 +424,21 @@ impl Rule {
         }
         let cool_down_ms = text.cool_down_s.unwrap_or(3600).min(WINDOW_S_MAX) * 1000;
         let alerts_max = text.alerts_max.unwrap_or(20).clamp(1, 1000) as usize;
-        let digest = sha256(format!("candor/v1/rule\n{text:?}").as_bytes());
+        const RESPONSES: [&str; 2] = ["case", "end_sessions"];
+        if !text.respond.iter().all(|response| RESPONSES.contains(&response.as_str())) {
+            return wrong("respond must be of case, end_sessions");
+        }
+        if text.respond.iter().any(|response| response == "end_sessions")
+            && text.by.as_deref().is_none_or(str::is_empty)
+        {
+            return wrong("end_sessions needs by, the field that names the person");
+        }
+        if text.matches().filter_map(|one| one.outside.as_ref()).any(|hours| Hours::new(hours).is_none()) {
+            return wrong("outside needs from and until (HH:MM), zone (+HH:MM) and days (mon to sun)");
+        }
+        // What a rule did not say before these words were there is not said by its digest.
+        let said = format!("{text:?}").replace(", respond: []", "").replace(", outside: None", "");
+        let digest = sha256(format!("candor/v1/rule\n{said}").as_bytes());
         Ok(Rule { what, cool_down_ms, alerts_max, digest, text })
     }
 }
@@ -385,5 +462,43 @@ fn bound(text: &RuleText) -> Result<Bound, String> {
         (Some(above), None) if above.is_finite() => Ok(Bound::Above(above)),
         (None, Some(below)) if below.is_finite() => Ok(Bound::Below(below)),
         _ => Err(format!("rule {}: give above or below, one of them", text.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_of_a_week_stand_in_their_own_zone() {
+        let text = |from: &str, until: &str, zone: &str, days: &[&str]| HoursText {
+            from: from.into(),
+            until: until.into(),
+            zone: zone.into(),
+            days: days.iter().map(|day| (*day).to_owned()).collect(),
+        };
+        let hours = Hours::new(&text("06:00", "20:00", "+02:00", &DAYS[..6])).expect("hours");
+        let at = |time: &str| proof::time::UnixMillis::parse(time.as_bytes()).expect("a time").0;
+        // 2026-11-20 was a Friday.
+        for (time, outside) in [
+            ("2026-11-20T04:00:00Z", false),
+            ("2026-11-20T03:59:59Z", true),
+            ("2026-11-20T17:59:00Z", false),
+            ("2026-11-20T18:00:00Z", true),
+            ("2026-11-21T12:00:00Z", false),
+            ("2026-11-22T12:00:00Z", true),
+            ("2026-11-21T22:30:00Z", true),
+        ] {
+            assert_eq!(hours.is_outside(at(time)), outside, "{time}");
+        }
+        for wrong in [
+            text("20:00", "06:00", "+02:00", &DAYS),
+            text("6:00", "20:00", "+02:00", &DAYS),
+            text("06:00", "20:00", "02:00", &DAYS),
+            text("06:00", "24:01", "+02:00", &DAYS),
+            text("06:00", "20:00", "+02:00", &["someday"]),
+        ] {
+            assert_eq!(Hours::new(&wrong), None, "{wrong:?}");
+        }
     }
 }

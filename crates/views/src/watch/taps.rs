@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use proof::commitment::Field;
+use proof::time::UnixMillis;
 use record::minimal::{number, string};
 use record::schema::Kind;
 use record::things::Columns;
 use serde_json::Value;
 
 use super::numbers::parse;
-use super::rule::{MatchText, Rules, What, number_of};
+use super::rule::{Hours, MatchText, Rules, What, number_of};
 use crate::row::Change;
 
 /// A step of an alert's life.
@@ -85,6 +86,7 @@ struct Tap {
     over: Vec<(u16, f64)>,
     by: Option<u16>,
     value: Option<u16>,
+    outside: Option<Hours>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -106,7 +108,8 @@ impl Taps {
                     && let Some((with, over)) = conditions(one, &field)
                 {
                     let (by, value) = (text.by.as_deref().and_then(field), text.value.as_deref().and_then(field));
-                    taps.push(Tap { rule: place as u16, sort, with, over, by, value });
+                    let outside = one.outside.as_ref().and_then(Hours::new);
+                    taps.push(Tap { rule: place as u16, sort, with, over, by, value, outside });
                 }
             }
             if matches!(rule.what, What::Overdue { register: watched } if Some(watched) == register) {
@@ -212,11 +215,16 @@ impl Tap {
                     // What may be a word or an object has the word as its status.
                     serde_json::from_slice::<Value>(held).is_ok_and(|held| held["status"] == text.as_str())
                 }
+                Value::String(_) if held.starts_with(b"[") => {
+                    serde_json::from_slice::<Vec<Value>>(held).is_ok_and(|held| held.contains(value))
+                }
                 Value::String(text) => string(held) == *text,
                 other => serde_json::from_slice::<Value>(held).is_ok_and(|held| held == *other),
             })
         };
-        self.with.iter().all(|(field, values)| is(field, values))
+        let time = || fact(number::TIMESTAMP).and_then(|time| UnixMillis::parse(string(time).as_bytes()).ok());
+        self.outside.is_none_or(|hours| time().is_some_and(|time| hours.is_outside(time.0)))
+            && self.with.iter().all(|(field, values)| is(field, values))
             && self.over.iter().all(|(field, bound)| fact(*field).and_then(as_number).is_some_and(|held| held > *bound))
     }
 }

@@ -9,10 +9,12 @@
 //! - what is asked about a person is sent in a form's body: no address of a page names anybody.
 
 mod account;
+mod cases;
 mod grants;
 mod join;
 mod look;
 mod own;
+mod reviews;
 mod sign_in;
 mod users;
 
@@ -46,6 +48,8 @@ const IDLE_MS: u64 = 30 * 60_000;
 const SESSION_MS: u64 = 12 * 3_600_000;
 /// The time of last use is kept to this.
 const SEEN_MS: u64 = 60_000;
+/// An account that was not used for so long is dormant: sixty days.
+const DORMANT_MS: u64 = 60 * 86_400_000;
 /// Bytes of a form, at most.
 const FORM_BYTES_MAX: usize = 16 << 10;
 /// Wrong guesses at somebody that cost no wait.
@@ -77,11 +81,16 @@ pub struct People {
     sending: Arc<Semaphore>,
     /// Who gave a right password and is asked for a code, by the token of the form; for five minutes.
     pending: Mutex<HashMap<String, sign_in::Pending>>,
+    /// Sessions of whom a rule ended, and from before when.
+    ended: EndedBefore,
 }
+
+/// Sessions that a rule ended: of whom, and those that began before when (milliseconds). Told to many threads.
+pub type EndedBefore = Arc<Mutex<HashMap<String, u64>>>;
 
 impl People {
     /// People as the trail and the store know them.
-    pub fn new(store: Store, users: Users) -> People {
+    pub fn new(store: Store, users: Users, ended: EndedBefore) -> People {
         People {
             store,
             users: RwLock::new(users),
@@ -92,7 +101,13 @@ impl People {
             waiting: Arc::new(Semaphore::new(HASHING_MAX)),
             sending: Arc::new(Semaphore::new(SENDING_MAX)),
             pending: Mutex::default(),
+            ended,
         }
+    }
+
+    /// Looks at who works here.
+    pub fn users<T>(&self, look: impl FnOnce(&Users) -> T) -> T {
+        look(&lock::read(&self.users))
     }
 
     /// Counts a guess at this number from there, before it is looked at: how many in a row, or how many milliseconds
@@ -139,6 +154,24 @@ impl People {
     }
 }
 
+impl App {
+    /// Tells the reads who works here, so that a look at a colleague is told apart.
+    pub fn know_staff(&self) {
+        let Some(people) = &self.parts.people else { return };
+        let users: Vec<String> = lock::read(&people.users)
+            .iter()
+            .filter(|user| user.standing != Standing::Ended)
+            .map(|user| user.id.clone())
+            .collect();
+        let known = users.into_iter().filter_map(|id| {
+            let person = people.store.person(&id).ok().flatten()?;
+            Some((id, person.address)).filter(|(_, address)| !address.is_empty())
+        });
+        // What can't be read now is read with the next look.
+        let _ = self.parts.guard.know_staff(known);
+    }
+}
+
 /// The paths of people.
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -161,6 +194,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/my/open/{token}", get(own::link).post(own::open))
         .route("/my/file", post(own::file))
         .route("/my/sign-out", post(own::out))
+        .route("/reviews", get(reviews::page).post(reviews::sign))
+        .route("/cases", get(cases::page).post(cases::step))
         .route("/look", get(look::page))
         .route("/look/history", post(look::history))
         .route("/look/search", post(look::search))
@@ -237,6 +272,8 @@ impl SignedIn {
         Head {
             signed_in: true,
             administrator: self.is(Role::Administrator),
+            reviews: self.is(Role::Management) || self.is(Role::ComplianceOfficer),
+            cases: self.is(Role::ComplianceOfficer) || self.is(Role::Security),
             form_token: self.session.form_token.clone(),
         }
     }
@@ -247,6 +284,8 @@ impl SignedIn {
 struct Head {
     signed_in: bool,
     administrator: bool,
+    reviews: bool,
+    cases: bool,
     form_token: String,
 }
 
@@ -381,8 +420,23 @@ fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) ->
     let over: Vec<String> = older.into_iter().skip(access::store::SESSIONS_MAX - 1).map(|session| session.id).collect();
     end_sessions(app, people, person, (|held: &Session| over.contains(&held.id), "too_many"))?;
     stored(people.store.put_session(&token, &session))?;
+    dormant(app, people, &session)?;
     let set = cookie(app, COOKIE, &token, Some(SESSION_MS / 1000));
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/look".to_owned()), (header::SET_COOKIE, set)]).into_response())
+}
+
+/// Tells where an account comes back that nobody had used for long, and keeps when it was used last.
+fn dormant(app: &App, people: &People, session: &Session) -> Result<(), Problem> {
+    let Some(mut person) = stored(people.store.person(&session.person))? else { return Ok(()) };
+    if person.last_in_ms.is_some_and(|last| session.started_ms >= last + DORMANT_MS) {
+        let facts = json!({
+            "session_id": session.id, "user_id": session.person, "security_event": "dormant_account",
+            "response": "told", "severity": "warning", "ip_address": session.address,
+        });
+        recorded(app, "SESSION_SECURITY_EVENT", facts)?;
+    }
+    person.last_in_ms = Some(session.started_ms);
+    stored(people.store.put(&person))
 }
 
 /// Where somebody signs in from.
@@ -414,8 +468,24 @@ async fn found(app: &Arc<App>, headers: &HeaderMap) -> Result<Option<SignedIn>, 
         let now = app.now().0;
         let user = people.user(&session.person).filter(|user| user.standing == Standing::Active);
         let over = now >= session.started_ms + SESSION_MS || now >= session.seen_ms + IDLE_MS;
-        let (Some(user), false) = (user, over) else {
-            record_end(app, &session, if over { "expired" } else { "suspended" })?;
+        let suspicious =
+            lock::held(&people.ended).get(&session.person).is_some_and(|before| session.started_ms < *before);
+        if suspicious {
+            let facts = json!({
+                "session_id": session.id, "user_id": session.person, "security_event": "suspicious_activity",
+                "response": "session_ended", "severity": "warning", "ip_address": session.address,
+            });
+            recorded(app, "SESSION_SECURITY_EVENT", facts)?;
+        }
+        let (Some(user), false) = (user, over || suspicious) else {
+            let why = if suspicious {
+                "suspicious_activity"
+            } else if over {
+                "expired"
+            } else {
+                "suspended"
+            };
+            record_end(app, &session, why)?;
             stored(people.store.end_session(&token))?;
             return Ok(None);
         };

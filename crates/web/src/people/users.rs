@@ -95,7 +95,14 @@ pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body
         if stored(people.store.person_at(&address))?.is_some() {
             return Err(Problem::bad("somebody with this address is here already"));
         }
-        let person = Person { id: user::id(&people.store.fresh()), address, name, password: None, second: None };
+        let person = Person {
+            id: user::id(&people.store.fresh()),
+            address,
+            name,
+            password: None,
+            second: None,
+            last_in_ms: None,
+        };
         let facts = json!({
             "register": REGISTER, "user_id": person.id, "roles": Role::names(&roles), "actor": who.user.id,
             "change_reference": reference, "name": person.name, "email": person.address,
