@@ -198,21 +198,39 @@ def check_entry(entry):
 def verify_opening(opening, commitment):
     """The fields of a body, shown or kept back, against what the entry commits to."""
     need(isinstance(opening, dict) and set(opening) == {"fields"}, "an opening that does not read")
-    fields, before, digests = opening["fields"], -1, []
+    fields, before, digests, whole = opening["fields"], -1, [], True
     need(isinstance(fields, list) and len(fields) <= 64, "an opening of too many fields")
     for field in fields:
         if set(field) == {"d"}:
-            digests.append(bytes.fromhex(field["d"]))
+            digests.append(unhex(field["d"], 32))
+            whole = False
             continue
-        need(set(field) == {"n", "value", "salt"} and field["n"] > before, "an opening whose fields do not rise")
+        need(set(field) == {"n", "value", "salt"} and type(field["n"]) is int, "an opening with another field")
+        need(before < field["n"] < 1 << 16, "an opening whose fields do not rise")
         before = field["n"]
-        digests.append(sha256(b"\x02", bytes.fromhex(field["salt"]), before.to_bytes(2, "big"), field["value"].encode()))
+        digests.append(sha256(b"\x02", unhex(field["salt"], 16), before.to_bytes(2, "big"), field["value"].encode()))
     need(sha256(b"\x03", bytes([len(fields)]), *digests) == commitment, "an opening of another body")
+    return whole
+
+
+def unhex(text, count):
+    need(isinstance(text, str) and re.fullmatch("[0-9a-f]{%d}" % (2 * count), text), "a hash or salt of another length")
+    return bytes.fromhex(text)
 
 
 def verify_own_history(file, pinned):
     """A person's own history: each entry in the trail, each saying what is shown, none left out of those proved."""
-    origin, vkey, named, shown = file["history"]["origin"], file["history"]["vkey"], set(), set()
+    history, named, shown = file["history"], {}, set()
+    origin, vkey = history["origin"], history["vkey"]
+    need(pinned is None or vkey == pinned, "a trail with another key")
+    key = Key(vkey)
+    need(key.name == origin, "a key whose name is not the origin")
+    size = read_checkpoint(history["checkpoint"], key)[0]
+    for subject in history["subjects"]:
+        link = unbase64(subject["link_key"])
+        for n, index in enumerate(subject["entries"], 1):
+            need(type(index) is int and 0 <= index < size and index not in named, "an entry named twice, or not there yet")
+            named[index] = hmac.new(link, b"candor/v1/who\n" + n.to_bytes(8, "big"), hashlib.sha256).digest()[:16].hex()
     for own in file["entries"]:
         receipt = own["receipt"]
         need((receipt["origin"], receipt["vkey"]) == (origin, vkey), "an entry of another trail")
@@ -220,16 +238,19 @@ def verify_own_history(file, pinned):
         entry = json.loads(receipt["entry"])
         need(receipt["index"] == own["index"] and own["index"] not in shown, "an entry beside another's receipt, or twice")
         need(all(entry[name] == own[name] for name in ("at", "kind", "class")), "an entry that is not its receipt's")
+        need(named.get(own["index"]) == entry.get("who", ""), "an entry that is not about the person")
         shown.add(own["index"])
-        if own["facts"] is not None:
-            verify_opening(own["facts"], bytes.fromhex(entry["facts"]))
+        whole = own["facts"] is not None and verify_opening(own["facts"], bytes.fromhex(entry["facts"]))
         if own["personal"] is not None:
-            verify_opening(own["personal"], bytes.fromhex(entry["personal"]))
-    low, high = file["next_below"] or 0, max(shown, default=-1)
-    for subject in file["history"]["subjects"]:
-        named.update(index for index in subject["entries"] if low <= index <= high)
-    need(named == shown, "entries that are not those of the history proof")
-    return "%d entries are in the trail %s as they are shown" % (len(shown), origin)
+            whole = verify_opening(own["personal"], bytes.fromhex(entry["personal"])) and whole
+        elif "personal" in entry:
+            whole = False
+        need(own["state"] in ("whole", "erased", "ended") and (whole or own["state"] != "whole"), "an entry that is not whole")
+    low, high = file["next_below"] or 0, file["below"]
+    wanted = {index for index in named if index >= low and (high is None or index < high)}
+    need(wanted == shown, "entries that are not those of the history proof")
+    older = "" if file["next_below"] is None else "; older ones are in another file, below %d" % low
+    return "%d entries are in the trail %s as they are shown%s" % (len(shown), origin, older)
 
 
 def verify_file(data, pinned):

@@ -51,6 +51,7 @@ fn ci(root: &Path) -> Result<()> {
         if status.success() { Ok(()) } else { bail!("tests failed") }
     })?;
     step("the API by its description", || schemathesis(root))?;
+    step("the pages in a browser", || pages(root))?;
     step("the Debian package", || installed(root))?;
     println!("ci: all steps passed");
     Ok(())
@@ -185,13 +186,27 @@ fn schemathesis(root: &Path) -> Result<()> {
     if status.context("run schemathesis")?.success() { Ok(()) } else { bail!("schemathesis found something") }
 }
 
+/// Every page in Chromium: light, dark, narrow, by axe-core's rules, without script.
+fn pages(root: &Path) -> Result<()> {
+    let folder = root.join("target/pages");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).context("remove target/pages")?;
+    }
+    let status = Command::new(root.join("target/python/bin/python3"))
+        .arg(root.join("crates/candor/tests/support/pages.py"))
+        .arg(root.join("target/debug/candor"))
+        .arg(&folder)
+        .status();
+    if status.context("run pages.py")?.success() { Ok(()) } else { bail!("a page has a fault") }
+}
+
 /// A virtual environment with the second verifier's one dependency, and with what tries the API.
 fn python(root: &Path) -> Result<PathBuf> {
     let folder = root.join("target/python");
     let python = folder.join("bin/python3");
     let ready = |python: &Path| {
         Command::new(python)
-            .args(["-c", "import cryptography, schemathesis"])
+            .args(["-c", "import axe_playwright_python, cryptography, schemathesis"])
             .output()
             .is_ok_and(|output| output.status.success())
     };
@@ -201,7 +216,15 @@ fn python(root: &Path) -> Result<PathBuf> {
             run(
                 root,
                 "target/python/bin/pip",
-                &["install", "-q", "--disable-pip-version-check", "cryptography==44.0.0", "schemathesis==4.32.5"],
+                &[
+                    "install",
+                    "-q",
+                    "--disable-pip-version-check",
+                    "cryptography==44.0.0",
+                    "schemathesis==4.32.5",
+                    "playwright==1.65.2",
+                    "axe-playwright-python==0.1.8",
+                ],
             )
         })?;
     }

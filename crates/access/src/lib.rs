@@ -13,6 +13,7 @@
 
 pub mod api_key;
 pub mod backoff;
+pub mod breached;
 pub mod grant;
 pub mod password;
 pub mod policy;

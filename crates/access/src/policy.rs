@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr as _;
+use std::sync::{Arc, Mutex};
 
 use cedar_policy::{
     Authorizer, Context, Decision as Verdict, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicySet,
@@ -25,6 +26,9 @@ pub const SCHEMA: &str = include_str!("policy/schema.cedarschema");
 pub const SHIPPED: &str = include_str!("policy/shipped.cedar");
 /// Bytes of a text of policies, at most: it stands whole in its entry, which has 64 KiB.
 pub const TEXT_BYTES_MAX: usize = 24 << 10;
+
+/// Sets of roles and actions that are remembered, at most.
+const KNOWN_MAX: usize = 1024;
 
 /// What is asked to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +145,8 @@ pub struct Asked<'a> {
     pub persons: u64,
     /// Retention classes of the entries that would be shown.
     pub classes: BTreeSet<&'a str>,
+    /// Registers that the entries which would be shown belong to.
+    pub parts: BTreeSet<&'a str>,
     /// Whether who asks signed in with a second factor.
     pub second_factor: bool,
     /// Whether it is their own data.
@@ -162,6 +168,7 @@ impl<'a> Asked<'a> {
             justified: false,
             persons: 0,
             classes: BTreeSet::new(),
+            parts: BTreeSet::new(),
             second_factor: false,
             own: false,
             approvals: BTreeSet::new(),
@@ -215,6 +222,8 @@ pub struct Policy {
     rules: HashMap<String, (String, String)>,
     /// Actions with the groups that they are in.
     actions: HashMap<Action, Entity>,
+    /// Who asks for what, as the engine knows them: the same few again and again.
+    known: Mutex<HashMap<(Vec<Role>, Action), Arc<Entities>>>,
     text: String,
 }
 
@@ -247,7 +256,8 @@ impl Policy {
             }
             rules.insert(id, (rule, says));
         }
-        Ok(Policy { policies, authorizer: Authorizer::new(), rules, actions, text: text.to_owned() })
+        let (authorizer, known, text) = (Authorizer::new(), Mutex::default(), text.to_owned());
+        Ok(Policy { policies, authorizer, rules, actions, known, text })
     }
 
     /// The text.
@@ -281,14 +291,29 @@ impl Policy {
         (response.decision() == Verdict::Allow && diagnostics.errors().next().is_none(), rules)
     }
 
-    fn request(&self, asked: &Asked<'_>) -> Option<(Request, Entities)> {
-        let (actor, action) = (uid("Actor", "asking"), self.actions.get(&asked.action)?);
+    /// The asking, its roles and what it asks for, as the engine knows them.
+    fn entities(&self, asked: &Asked<'_>) -> Option<Arc<Entities>> {
+        let key = (asked.roles.to_vec(), asked.action);
+        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(entities) = known.get(&key) {
+            return Some(Arc::clone(entities));
+        }
         let roles: HashSet<EntityUid> = asked.roles.iter().map(|role| uid("Role", role.name())).collect();
-        let part = uid("Part", asked.register.unwrap_or("trail"));
         let parents = roles.iter().cloned().map(|role| Entity::new_no_attrs(role, HashSet::new()));
         let mut all: Vec<Entity> = parents.collect();
-        all.extend([Entity::new_no_attrs(actor.clone(), roles), action.clone()]);
-        let entities = Entities::from_entities(all, None).ok()?;
+        all.extend([Entity::new_no_attrs(uid("Actor", "asking"), roles), self.actions.get(&asked.action)?.clone()]);
+        let entities = Arc::new(Entities::from_entities(all, None).ok()?);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(key, Arc::clone(&entities));
+        Some(entities)
+    }
+
+    fn request(&self, asked: &Asked<'_>) -> Option<(Request, Arc<Entities>)> {
+        let (actor, action) = (uid("Actor", "asking"), self.actions.get(&asked.action)?);
+        let part = uid("Part", asked.register.unwrap_or("trail"));
+        let entities = self.entities(asked)?;
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let long = |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));
         let set = |texts: &BTreeSet<&str>| RestrictedExpression::new_set(texts.iter().map(|one| text(one)));
@@ -297,6 +322,7 @@ impl Policy {
             ("justified".to_owned(), RestrictedExpression::new_bool(asked.justified)),
             ("persons".to_owned(), long(asked.persons)),
             ("classes".to_owned(), set(&asked.classes)),
+            ("parts".to_owned(), set(&asked.parts)),
             ("second_factor".to_owned(), RestrictedExpression::new_bool(asked.second_factor)),
             ("own".to_owned(), RestrictedExpression::new_bool(asked.own)),
             ("approvals".to_owned(), set(&asked.approvals)),

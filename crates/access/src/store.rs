@@ -335,6 +335,18 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps a session as it is now, where it has not ended meanwhile.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn touch_session(&self, token: &str, session: &Session) -> Result<(), StoreError> {
+        let row = self.hash("session", token);
+        let sealed = self.seal(Table::Session, &row, session)?;
+        let write = "UPDATE session SET box = ?2 WHERE id = ?1";
+        self.connection()?.execute(write, params![row, sealed]).map_err(sql("write"))?;
+        Ok(())
+    }
+
     /// The session of a token.
     ///
     /// # Errors

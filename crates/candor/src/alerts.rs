@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ledger::clock::{Clock, SystemClock};
 use proof::time::UnixMillis;
 use reads::guard::OwnRecord;
 use record::kinds::Catalogue;
 use serde_json::{Value, json};
 use views::open;
 use views::views::Views;
-use views::watch::{Alert, RuleFile, Rules, SHIPPED, Step};
+use views::watch::{Alert, OTHERS, RuleFile, Rules, SHIPPED, Step};
 use views::words;
 
 use crate::config::Config;
@@ -93,8 +92,7 @@ fn record(trail: &Trail) -> Result<usize> {
     records.extend(pending.iter().filter_map(|alert| case_record(views, alert)));
     trail.intake.own(records).map_err(|why| anyhow!("{why}"))?;
     for alert in pending.iter().filter(|alert| responds(views, alert, END_SESSIONS)) {
-        // By the clock of the sessions: what began until now is over.
-        crate::people::end_before(trail, &alert.group, SystemClock.now().0)?;
+        crate::people::end_before(trail, &alert.group, alert.at)?;
     }
     // What was recorded stays pending until the views have it. Views that have stopped never do: the next start follows.
     let size = trail.intake.reader().size();
@@ -137,6 +135,9 @@ fn responds(views: &Views, alert: &Alert, response: &str) -> bool {
     let rule = views.rules().all().iter().find(|rule| rule.text.name == alert.rule);
     alert.step == Step::Raised
         && !alert.group.is_empty()
+        && alert.group != OTHERS
+        // A program's key has no sessions.
+        && (response != END_SESSIONS || !alert.group.starts_with("api-key-"))
         && rule.is_some_and(|rule| rule.text.respond.iter().any(|held| held == response))
 }
 

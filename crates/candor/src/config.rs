@@ -49,6 +49,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "Days between two verifications of the whole journal by `candor serve`, 1 to 365; the first is a minute after its start.",
     ),
     (
+        "breached_passwords",
+        "none",
+        "File of breached passwords, ordered by their SHA-1 as Have I Been Pwned gives it: nobody takes one of them (docs/people.md).",
+    ),
+    (
         "public_url",
         "none",
         "Address of this server as customers see it, such as \"https://history.shop.example\"; together with mail it lets them in at /my (docs/own-history.md).",
@@ -138,6 +143,7 @@ pub struct Config {
     pub tls_key: Option<PathBuf>,
     pub verify_days: u16,
     pub workers: usize,
+    pub breached_passwords: Option<PathBuf>,
     pub public_url: Option<String>,
     pub mail: Option<Mail>,
     pub sources: BTreeMap<String, Source>,
@@ -268,6 +274,7 @@ impl Default for Config {
             tls_key: None,
             verify_days: 7,
             workers: 2,
+            breached_passwords: None,
             public_url: None,
             mail: None,
             sources,

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use access::breached::List;
 use access::grant::Grants;
 use access::role::Role;
 use access::store::{Person, Store};
 use access::user::{self, INVITED, REGISTER, Standing, Users};
 use anyhow::{Context, Result, anyhow};
+use ledger::background::{LAST, step_back};
 use ledger::clock::{Clock, SystemClock};
+use proof::time::UnixMillis;
 use seal::crypto::subkey;
 use seal::random::RandomPool;
 use seal::store::Named;
@@ -86,7 +89,9 @@ fn ended(trail: &Trail) -> Result<()> {
         let ends =
             facts.get("response").and_then(Value::as_array).is_some_and(|done| done.contains(&json!("sessions_ended")));
         if let (true, Some(about)) = (ends, facts.get("about_actor").and_then(Value::as_str)) {
-            end_before(trail, about, stored.entry()?.at.0)?;
+            // The time of the alert, as it is kept when it is raised.
+            let time = facts.get("timestamp").and_then(Value::as_str).unwrap_or_default();
+            end_before(trail, about, UnixMillis::parse(time.as_bytes()).map_or(0, |time| time.0))?;
         }
     }
     Ok(())
@@ -117,7 +122,11 @@ pub fn open(trail: &Trail) -> Result<(Arc<People>, Option<String>)> {
     }
     let welcome = if administered { None } else { Some(first(trail, &store, &mut users)?) };
     let ended = Arc::clone(&trail.ended_before);
-    Ok((Arc::new(People::new(store, users, ended)), welcome))
+    let breached = match &trail.config.breached_passwords {
+        Some(path) => Some(List::open(&trail.paths.data.join(path)).context("serve: breached_passwords")?),
+        None => None,
+    };
+    Ok((Arc::new(People::new(store, users, ended, breached, || step_back(LAST))), welcome))
 }
 
 /// The link of the first administrator: of the one who was invited before and did not come, else of a new one.

@@ -166,10 +166,11 @@ fn a_customer_comes_in_by_a_link_sees_their_own_history_and_takes_it_with_them()
     }
     assert_eq!(kinds.iter().filter(|kind| **kind == "SUBJECT_SEEN").count(), 1, "nobody sees themselves");
     let mut wrong: Vec<Value> = Vec::new();
-    for change in 0..5 {
+    for change in 0..9 {
         let mut altered = value.clone();
         let entries = altered["entries"].as_array_mut().expect("entries");
         match change {
+            // The newest left out.
             0 => drop(entries.remove(0)),
             1 => drop(entries.remove(count / 2)),
             2 => entries[0]["kind"] = "CALL_LOGGED".into(),
@@ -178,11 +179,22 @@ fn a_customer_comes_in_by_a_link_sees_their_own_history_and_takes_it_with_them()
                 let fields = entries[at]["personal"]["fields"].as_array_mut().expect("fields");
                 fields[0]["value"] = "\"another\"".into();
             }
-            _ => entries[1] = entries[0].clone(),
+            4 => entries[1] = entries[0].clone(),
+            5 => entries.clear(),
+            6 => entries[0]["personal"] = Value::Null,
+            7 => {
+                // Left out of both lists: the tags of what follows do not fit any more.
+                let gone = entries.remove(count / 2)["index"].clone();
+                let subjects = altered["history"]["subjects"].as_array_mut().expect("subjects");
+                subjects
+                    .iter_mut()
+                    .for_each(|one| one["entries"].as_array_mut().expect("entries").retain(|at| *at != gone));
+            }
+            _ => altered["next_below"] = entries[0]["index"].clone(),
         }
         wrong.push(altered);
     }
-    for (number, altered) in wrong.iter().enumerate().skip(1) {
+    for (number, altered) in wrong.iter().enumerate() {
         let path = folder.path().join(format!("wrong{number}.json"));
         std::fs::write(&path, altered.to_string()).expect("written");
         let said = candor(&["verify", path.to_str().expect("UTF-8"), "--key", &key]);

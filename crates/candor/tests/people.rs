@@ -121,6 +121,26 @@ fn the_first_comes_by_a_link_that_opens_once_and_invites_the_others() {
 }
 
 #[test]
+fn a_breached_password_is_nobodys() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    good(&["init", "--data", data.to_str().expect("UTF-8")]);
+    // The SHA-1 of the password that the tests use, and what stands beside it in order.
+    let lines = "0000000000000000000000000000000000000000:3\r\nF19DE72D7372C1AC81CD160CC2C895903F85259F:1\r\n";
+    std::fs::write(data.join("breached.txt"), lines).expect("written");
+    std::fs::write(data.join("candor.toml"), "breached_passwords = \"breached.txt\"\n").expect("written");
+    let server = Server::start(&data);
+    let link = server.first_link();
+    let reply = Browser::new(&server).join(&link, PASSWORD, &FIRST);
+    assert!(reply.status == 422 && reply.text().contains("breached"), "{}", reply.text());
+    assert_eq!(Browser::new(&server).join(&link, "another kettle lantern five", &FIRST).status, 303);
+    assert!(server.stop());
+    std::fs::write(data.join("breached.txt"), "password\n").expect("written");
+    let said = support::bad(1, &["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().expect("UTF-8")]);
+    assert!(said.contains("breached_passwords") && said.contains("near byte 0"), "{said}");
+}
+
+#[test]
 fn a_second_factor_is_asked_for_and_no_code_opens_twice() {
     let folder = folder();
     let server = Server::start(&folder.path().join("trail"));

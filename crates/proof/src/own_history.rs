@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::commitment::Opening;
+use crate::checkpoint::Checkpoint;
+use crate::commitment::{Opening, OpeningField};
+use crate::encoding::from_base64;
 use crate::entry::Entry;
 use crate::error::{Error, malformed, mismatch};
+use crate::hash::sha256_parts;
 use crate::note::VerifierKey;
 use crate::receipt::Receipt;
 
@@ -27,6 +30,8 @@ pub struct OwnHistory {
     pub made_at: String,
     /// The entry that says so.
     pub access: u64,
+    /// The index below which it was asked for; none where it begins with the newest entry.
+    pub below: Option<u64>,
     /// Older entries are in a file that begins below this one; none where there are none.
     pub next_below: Option<u64>,
     /// The proof that nothing was left out.
@@ -92,6 +97,8 @@ pub struct Verified {
     pub origin: String,
     /// Entries, each in the trail as it is shown.
     pub entries: usize,
+    /// Where a file with older ones goes on.
+    pub next_below: Option<u64>,
     /// Whether the key came from the caller; if not, the file vouches for itself only.
     pub key_is_pinned: bool,
 }
@@ -119,12 +126,31 @@ impl OwnHistory {
         serde_json::from_slice(bytes).is_ok_and(format)
     }
 
-    /// Checks that each entry is in the trail and says what is shown of it, and that the file has the entries that its
-    /// history proof names, from the newest down to where it ends. Whether the proof itself is whole takes the trail.
+    /// Checks that each entry is in the trail, says what is shown of it and is about the person by its tag, and that the
+    /// file has all entries that its history proof names between its ends. Whether that proof is whole takes the trail.
     ///
     /// # Errors
     /// Any part is malformed or does not hold.
     pub fn verify(&self, pinned: Option<&VerifierKey>) -> Result<Verified, Error> {
+        let key = VerifierKey::parse(&self.history.vkey)?;
+        if pinned.is_some_and(|pinned| *pinned != key) || key.name() != self.history.origin {
+            return mismatch(WHAT, "it is of a trail with another key");
+        }
+        let checkpoint = Checkpoint::open(self.history.checkpoint.as_bytes(), std::slice::from_ref(&key))?;
+        let mut named = BTreeMap::new();
+        for subject in &self.history.subjects {
+            let link = from_base64(&subject.link_key)?;
+            for (index, n) in subject.entries.iter().zip(1u64..) {
+                let tag = hmac(&link, &[b"candor/v1/who\n".as_slice(), &n.to_be_bytes()].concat());
+                if *index >= checkpoint.size || named.insert(*index, tag).is_some() {
+                    return mismatch(WHAT, "the history proof names an entry twice, or beyond its checkpoint");
+                }
+            }
+        }
+        let within = |index: u64| {
+            self.below.is_none_or(|below| index < below) && self.next_below.is_none_or(|below| index >= below)
+        };
+        let wanted: BTreeSet<u64> = named.keys().copied().filter(|index| within(*index)).collect();
         let mut shown = BTreeSet::new();
         for own in &self.entries {
             if own.receipt.origin != self.history.origin || own.receipt.vkey != self.history.vkey {
@@ -139,25 +165,69 @@ impl OwnHistory {
             if !same || !shown.insert(own.index) {
                 return mismatch(WHAT, "an entry is not what stands beside its receipt, or stands twice");
             }
-            if let Some(facts) = &own.facts {
-                facts.verify(&entry.facts)?;
+            let tag = named.get(&own.index).map(|tag| &tag[..16]);
+            if tag.is_none() || tag != entry.personal.as_ref().map(|personal| personal.who.0.as_slice()) {
+                return mismatch(WHAT, "an entry is not about the person");
             }
-            match (&own.personal, &entry.personal) {
-                (Some(opening), Some(personal)) => drop(opening.verify(&personal.commitment)?),
-                (Some(_), None) => return mismatch(WHAT, "an entry has no personal part, and one is shown"),
-                (None, _) => {}
-            }
+            own.verify_bodies(&entry)?;
         }
-        let newest = shown.last().copied();
-        let within = |index: &u64| {
-            newest.is_some_and(|newest| *index <= newest) && self.next_below.is_none_or(|below| *index >= below)
-        };
-        let named = self.history.subjects.iter().flat_map(|subject| subject.entries.iter().copied());
-        let named: BTreeSet<u64> = named.filter(within).collect();
-        if named != shown {
+        if wanted != shown {
             return mismatch(WHAT, "the entries are not those that the history proof names");
         }
-        let pinned = pinned.is_some();
-        Ok(Verified { origin: self.history.origin.clone(), entries: shown.len(), key_is_pinned: pinned })
+        Ok(Verified {
+            origin: self.history.origin.clone(),
+            entries: shown.len(),
+            next_below: self.next_below,
+            key_is_pinned: pinned.is_some(),
+        })
+    }
+}
+
+impl OwnEntry {
+    fn verify_bodies(&self, entry: &Entry<'_>) -> Result<(), Error> {
+        let whole = |opening: &Opening| opening.fields.iter().all(|field| matches!(field, OpeningField::Shown { .. }));
+        if let Some(facts) = &self.facts {
+            facts.verify(&entry.facts)?;
+        }
+        match (&self.personal, &entry.personal) {
+            (Some(opening), Some(personal)) => drop(opening.verify(&personal.commitment)?),
+            (Some(_), None) => return mismatch(WHAT, "an entry has no personal part, and one is shown"),
+            (None, _) => {}
+        }
+        let all = self.facts.as_ref().is_some_and(whole)
+            && (entry.personal.is_none() || self.personal.as_ref().is_some_and(whole));
+        match self.state.as_str() {
+            "whole" if all => Ok(()),
+            "whole" => mismatch(WHAT, "an entry is said to be whole, and a part of it is not shown"),
+            "erased" | "ended" => Ok(()),
+            _ => malformed(WHAT, "a state that this program does not know"),
+        }
+    }
+}
+
+/// HMAC-SHA-256 (RFC 2104); the key has 64 bytes at most.
+fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let padded = |with: u8| {
+        let mut block = [with; 64];
+        block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+        block
+    };
+    let inner = sha256_parts(&[&padded(0x36), message]);
+    sha256_parts(&[&padded(0x5c), &inner.0]).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test cases 1 and 2.
+    #[test]
+    fn the_keyed_hash_is_that_of_the_standard() {
+        let hex = |key: &[u8], message: &[u8]| crate::encoding::hex(&hmac(key, message));
+        assert_eq!(hex(&[0x0b; 20], b"Hi There"), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+        assert_eq!(
+            hex(b"Jefe", b"what do ya want for nothing?"),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
     }
 }

@@ -43,7 +43,9 @@ impl Guard {
             if kind.name == "CASE_CLOSED" {
                 return Err(Error::Refused("the case is closed: what comes later is another one"));
             }
-            opened = opened.or(Some(facts.into()));
+            if kind.name == "CASE_OPENED" {
+                opened = opened.or(Some(facts.into()));
+            }
         }
         let opened = opened.ok_or(Error::NoSuchThing)?;
         if opened["about_actor"] == purpose.actor.as_str() {

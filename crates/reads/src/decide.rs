@@ -6,7 +6,7 @@ use access::grant::Grant;
 use access::policy::{Action, Asked};
 use access::role::Role;
 use proof::hash::sha256_parts;
-use record::things::Shape;
+use record::things::{SHAPES, Shape};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -50,6 +50,15 @@ pub(crate) struct Look<'a> {
 impl<'a> Look<'a> {
     pub(crate) fn new(action: Action, filters: Value) -> Look<'a> {
         Look { action, register: None, filters, words: &[] }
+    }
+
+    /// Whether it can be shown with some fields only: nothing is folded from several of them, and nothing that is asked
+    /// tells of a field that is hidden.
+    fn is_by_field(&self) -> bool {
+        let asks = |name: &str| !matches!(name, "kind" | "from" | "until" | "history" | "index" | "link_key");
+        matches!(self.action, Action::ReadEntry | Action::Search | Action::ReadHistory)
+            && self.words.is_empty()
+            && !self.filters.as_object().is_some_and(|filters| filters.keys().any(|name| asks(name)))
     }
 
     pub(crate) fn of(self, shape: &'a Shape) -> Look<'a> {
@@ -107,14 +116,14 @@ const EVERY_RECORD: [&str; 8] =
 
 /// What grants make of a read.
 #[derive(Default)]
-struct Leave {
+pub(crate) struct Leave {
     /// Those that cover it, by id.
-    ids: BTreeSet<String>,
+    pub(crate) ids: BTreeSet<String>,
     /// As what they were given: of each entry that is shown at least one has the role.
-    roles: BTreeSet<&'static str>,
+    pub(crate) roles: BTreeSet<&'static str>,
     /// How many persons gave them; of each entry at least so many.
-    givers: u64,
-    fields: Vec<Option<BTreeSet<String>>>,
+    pub(crate) givers: u64,
+    pub(crate) fields: Vec<Option<BTreeSet<String>>>,
 }
 
 struct Decided {
@@ -142,7 +151,7 @@ impl Guard {
         let mut decision = self.policy.decide(&asked);
         let mut leave = None;
         if !decision.permitted
-            && let Some(found) = self.leave(&self.grants_of(purpose), look.action, candidates)?
+            && let Some(found) = self.leave(&self.grants_of(purpose), look, candidates)?
         {
             (asked.approvals, asked.approvers) = (found.roles.clone(), found.givers);
             decision = self.policy.decide(&asked);
@@ -160,16 +169,22 @@ impl Guard {
         candidates: &'a [Candidate],
         persons: &BTreeMap<u64, u64>,
     ) -> Result<Asked<'a>, Error> {
-        let mut classes = BTreeSet::new();
+        let (mut classes, mut kinds) = (BTreeSet::new(), BTreeSet::new());
         for candidate in candidates {
-            classes.insert(candidate.stored.entry()?.class);
+            let entry = candidate.stored.entry()?;
+            classes.insert(entry.class);
+            kinds.insert(entry.kind);
         }
+        // Whatever way an entry is read, it is part of its register.
+        let shapes = SHAPES.iter().filter(|shape| kinds.iter().any(|kind| shape.has(kind)));
+        let parts = look.register.into_iter().chain(shapes.map(|shape| shape.path)).collect();
         Ok(Asked {
             register: look.register,
             purpose: &purpose.purpose,
             justified: is_justified(purpose),
             persons: self.joined(persons.keys().copied())?,
             classes,
+            parts,
             second_factor: purpose.second_factor,
             own: !purpose.own.is_empty() && candidates.iter().all(|candidate| is_own(purpose, candidate)),
             ..Asked::plain(&purpose.roles, look.action)
@@ -182,18 +197,23 @@ impl Guard {
     }
 
     /// What grants make of a read of these entries; none where they don't cover all of it.
-    fn leave(&self, grants: &[Grant], action: Action, candidates: &[Candidate]) -> Result<Option<Leave>, Error> {
+    pub(crate) fn leave(
+        &self,
+        grants: &[Grant],
+        look: &Look<'_>,
+        candidates: &[Candidate],
+    ) -> Result<Option<Leave>, Error> {
         let sums = matches!(
-            action,
+            look.action,
             Action::Count
                 | Action::ReadStatistics
                 | Action::ReadCompleteness
                 | Action::ReadSources
                 | Action::ReadQuarantine
         );
-        // What is folded from several fields can't be shown without some of them.
-        let by_field = matches!(action, Action::ReadEntry | Action::Search | Action::ReadHistory);
-        let fits = |grant: &&Grant| (!sums || grant.what.is_everything()) && (by_field || grant.what.fields.is_empty());
+        let fits = |grant: &&Grant| {
+            (!sums || grant.what.is_everything()) && (look.is_by_field() || grant.what.fields.is_empty())
+        };
         let grants: Vec<&Grant> = grants.iter().filter(fits).collect();
         let mut leave = Leave::default();
         let whole = |leave: &mut Leave, covering: &[&Grant]| {
@@ -234,34 +254,16 @@ impl Guard {
         Ok(persons)
     }
 
-    /// Of what was found, what the reader's grants cover, where it takes a grant to read it at all: what stands beside is
-    /// not told from what is not there.
-    pub(crate) fn within_grants(
-        &self,
-        purpose: &Purpose,
-        action: Action,
-        candidates: Vec<Candidate>,
-    ) -> Result<Vec<Candidate>, Error> {
-        let grants = self.grants_of(purpose);
-        if grants.is_empty() || self.permitted(purpose, action, &candidates)? {
-            return Ok(candidates);
+    /// What the reader's grants cover, where it takes a grant to read like this at all: what stands beside is not told from
+    /// what is not there. None where no grant narrows the read.
+    pub(crate) fn narrowing(&self, purpose: &Purpose, look: &Look<'_>) -> Result<Option<Narrowing>, Error> {
+        let mut grants = self.grants_of(purpose);
+        if grants.is_empty() || self.policy.decide(&self.asked(purpose, look, &[], &BTreeMap::new())?).permitted {
+            return Ok(None);
         }
-        let grants: Vec<&Grant> = grants.iter().collect();
-        let persons = self.persons_of(&grants)?;
-        let mut within = Vec::new();
-        for candidate in candidates {
-            if !covering(&grants, &persons, &candidate)?.is_empty() {
-                within.push(candidate);
-            }
-        }
-        Ok(within)
-    }
-
-    /// Whether a read is permitted without any grant.
-    fn permitted(&self, purpose: &Purpose, action: Action, candidates: &[Candidate]) -> Result<bool, Error> {
-        let look = Look::new(action, Value::Null);
-        let asked = self.asked(purpose, &look, candidates, &persons(candidates))?;
-        Ok(self.policy.decide(&asked).permitted)
+        grants.retain(|grant| look.is_by_field() || grant.what.fields.is_empty());
+        let persons = self.persons_of(&grants.iter().collect::<Vec<_>>())?;
+        Ok(Some(Narrowing { grants, persons }))
     }
 
     /// How many persons subjects are: those that were joined are one.
@@ -358,6 +360,8 @@ impl Guard {
         let index = recorded.first().copied().unwrap_or_default();
         let roles = Role::names(&purpose.roles);
         let mut relations = self.relations(purpose, persons.keys())?;
+        // The words of a search that came upon several persons may be another's name.
+        let words = if self.joined(persons.keys().copied())? == 1 { words.join(" ") } else { String::new() };
         // Who reads about themselves is not somebody who saw them.
         let seen: Vec<OwnRecord> = persons
             .iter()
@@ -365,7 +369,7 @@ impl Guard {
             .map(|(subject, entries)| {
                 let mut fields = json!({
                     "actor": purpose.actor, "roles": roles, "purpose": purpose.purpose, "access_entry": index,
-                    "entries": entries, "words": words.join(" "),
+                    "entries": entries, "words": words,
                 });
                 if let Some(relation) = relations.remove(subject) {
                     fields["relation"] = relation.into();
@@ -423,6 +427,32 @@ fn covering<'g>(grants: &[&'g Grant], persons: &[Vec<u64>], candidate: &Candidat
         .zip(persons)
         .filter(|(grant, person)| grant.what.covers(entry.kind, entry.at) && of_person(grant, person));
     Ok(fits.map(|(grant, _)| *grant).collect())
+}
+
+/// What grants let see of what is there.
+pub(crate) struct Narrowing {
+    grants: Vec<Grant>,
+    persons: Vec<Vec<u64>>,
+}
+
+impl Narrowing {
+    /// Whether an entry is covered.
+    pub(crate) fn covers(&self, candidate: &Candidate) -> Result<bool, Error> {
+        let grants: Vec<&Grant> = self.grants.iter().collect();
+        Ok(!covering(&grants, &self.persons, candidate)?.is_empty())
+    }
+
+    /// Those of several that are covered; all of them where nothing narrows.
+    pub(crate) fn of(narrowing: Option<&Narrowing>, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
+        let Some(narrowing) = narrowing else { return Ok(candidates) };
+        let mut within = Vec::new();
+        for candidate in candidates {
+            if narrowing.covers(&candidate)? {
+                within.push(candidate);
+            }
+        }
+        Ok(within)
+    }
 }
 
 /// The facts of an ACCESS record about nothing yet.

@@ -19,12 +19,14 @@ use views::registers::Thing;
 use views::views::Views;
 use views::words;
 
-use crate::decide::{Granted, Look, Purpose};
+use crate::decide::{Granted, Look, Narrowing, Purpose};
 use crate::error::Error;
 use crate::shown::{Shown, show};
 
 /// Entries of one history shown at once, at most: the newest.
 pub const HISTORY_MAX: usize = 10_000;
+/// Hits looked at for who reads by a grant: what is not covered falls away.
+const NARROWED_MAX: usize = 100_000;
 /// Candidates looked at beyond the hits wanted, since words of erased persons and hash collisions fall away.
 const CANDIDATE_SLACK: usize = 50;
 
@@ -189,7 +191,10 @@ impl Guard {
         let plain: Vec<String> = query.words.iter().filter(|word| !word.starts_with('=')).cloned().collect();
         // Reads are in the trail too; they are found when asked for by kind, not among what was said to customers.
         let asked_for = |kind: &str| query.words.iter().any(|word| *word == words::filter("kind", kind));
-        let wide = Query { limit: wanted * 2, ..query.clone() };
+        let look = Look { words: &plain, ..Look::new(Action::Search, filters) };
+        let narrowing = self.narrowing(purpose, &look)?;
+        // Of what is not covered nothing is told, so more is looked at.
+        let wide = Query { limit: if narrowing.is_some() { NARROWED_MAX } else { wanted * 2 }, ..query.clone() };
         self.views.search(&wide, |index| match self.candidate(index) {
             Ok(candidate) => {
                 let own = candidate
@@ -197,8 +202,14 @@ impl Guard {
                     .entry()
                     .map(|entry| entry.kind == "ACCESS" || entry.kind == "SUBJECT_SEEN")
                     .unwrap_or(false);
-                if !own || asked_for("ACCESS") || asked_for("SUBJECT_SEEN") {
-                    candidates.push(candidate);
+                let covered = narrowing.as_ref().map_or(Ok(true), |narrowing| narrowing.covers(&candidate));
+                match covered {
+                    Ok(covered) => {
+                        if covered && (!own || asked_for("ACCESS") || asked_for("SUBJECT_SEEN")) {
+                            candidates.push(candidate);
+                        }
+                    }
+                    Err(error) => failed = Some(error),
                 }
                 candidates.len() < wanted
             }
@@ -215,8 +226,6 @@ impl Guard {
         let more = candidates.len() > query.limit;
         candidates.truncate(query.limit);
         let next_below = candidates.last().filter(|_| more).map(|candidate| candidate.stored.index);
-        let candidates = self.within_grants(purpose, Action::Search, candidates)?;
-        let look = Look { words: &plain, ..Look::new(Action::Search, filters) };
         let pass = self.pass(purpose, &candidates, look)?;
         let mut shown = Vec::with_capacity(candidates.len());
         for (place, candidate) in candidates.iter().enumerate() {
@@ -265,8 +274,9 @@ impl Guard {
             Of::Thing(thing, _) => json!({"history": format!("{thing:?}").to_lowercase()}),
             Of::Person(kind, _) => json!({"history": format!("{kind:?}").to_lowercase()}),
         };
-        let candidates = self.within_grants(purpose, Action::ReadHistory, candidates)?;
-        let pass = self.pass(purpose, &candidates, Look::new(Action::ReadHistory, filters))?;
+        let look = Look::new(Action::ReadHistory, filters);
+        let candidates = Narrowing::of(self.narrowing(purpose, &look)?.as_ref(), candidates)?;
+        let pass = self.pass(purpose, &candidates, look)?;
         let mut shown = Vec::with_capacity(candidates.len());
         for (place, candidate) in candidates.iter().enumerate() {
             shown.push(pass.cut(place, self.open(candidate)?.0));

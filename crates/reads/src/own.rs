@@ -62,6 +62,7 @@ impl Guard {
             format: FORMAT.to_owned(),
             made_at: (self.now)().rfc3339(),
             access,
+            below,
             next_below,
             history: self.completeness_proof(&purpose.own)?,
             names,

@@ -13,7 +13,7 @@ use views::registers::Thing;
 pub use views::row::Wanted;
 use views::words;
 
-use crate::decide::{Granted, Look, Purpose};
+use crate::decide::{Granted, Look, Narrowing, Purpose};
 use crate::error::Error;
 use crate::guard::{Candidate, Guard, HISTORY_MAX};
 use crate::shown::Shown;
@@ -124,6 +124,7 @@ impl Guard {
             return Err(Error::Refused("mails and messages have no lists: search for them by kind and status"));
         }
         let (filters, limit) = (filters(shape, listing), listing.wanted.limit);
+        let narrowing = self.narrowing(purpose, &Look::new(Action::ListThings, filters.clone()).of(shape))?;
         // Entries that were read for the access record, by thing.
         let (mut held, mut kept): (Vec<Candidate>, HashMap<String, Range<usize>>) = Default::default();
         let (ids, access): (Vec<(u64, String)>, u64) = match &listing.customer {
@@ -145,7 +146,7 @@ impl Guard {
                 held = candidates;
                 (rows.into_iter().map(|row| (row.first, row.id)).collect(), access)
             }
-            Some(customer) => self.things_of_customer(purpose, shape, customer, filters)?,
+            Some(customer) => self.things_of_customer(purpose, shape, (customer, narrowing.as_ref()), filters)?,
         };
         let below = |first: u64| listing.wanted.below.is_none_or(|below| first < below);
         let mut page = ThingPage { things: Vec::new(), next_below: None };
@@ -165,7 +166,13 @@ impl Guard {
                 None => {
                     // What first names the customer may come after what began the thing.
                     let since = if listing.customer.is_none() { first } else { 0 };
-                    read = self.facts_of_thing(shape, &id, since)?;
+                    let found = self.facts_of_thing(shape, &id, since)?;
+                    let count = found.len();
+                    read = Narrowing::of(narrowing.as_ref(), found)?;
+                    // A thing that a grant covers in part would say what it was, not what it is.
+                    if read.len() < count {
+                        continue;
+                    }
                     &read
                 }
             };
@@ -194,14 +201,22 @@ impl Guard {
             let (shown, _) = self.open(candidate)?;
             versions.extend(shown.record["version_number"].as_str().map(str::to_owned));
         }
-        let exact = self.sees_persons(purpose);
-        let all = self.usage(id, None, exact)?;
+        let exact = self.sees_persons(purpose)?;
+        let mut all = self.usage(id, None, exact)?;
         if candidates.is_empty() && all["sends"] == 0 {
             return Err(Error::NoSuchThing);
         }
         let mut by_version = Map::new();
         for version in versions {
             by_version.insert(version.clone(), self.usage(id, Some(&version), exact)?);
+        }
+        // What is left out of a version is not told by the whole either.
+        for version in by_version.values() {
+            for (name, value) in version.as_object().into_iter().flatten() {
+                if value.is_null() && !exact {
+                    all[name] = Value::Null;
+                }
+            }
         }
         Ok(Granted::new(json!({"template_id": id, "all": all, "by_version": by_version}), access))
     }
@@ -254,8 +269,8 @@ impl Guard {
     /// As [`Guard::find`].
     pub fn consents(&self, purpose: &Purpose, customer: &str, at: UnixMillis) -> Result<Granted<Value>, Error> {
         let indexes = self.all_entries_of_person(IdentifierType::CustomerId, customer)?;
-        let candidates = self.consent_events(indexes)?;
         let look = Look::new(Action::ReadConsents, json!({"register": "consents", "of_customer": true}));
+        let candidates = Narrowing::of(self.narrowing(purpose, &look)?.as_ref(), self.consent_events(indexes)?)?;
         let access = self.grant(purpose, &candidates, look)?;
         let mut by_purpose: BTreeMap<String, Vec<Event>> = BTreeMap::new();
         for candidate in &candidates {
@@ -309,7 +324,7 @@ impl Guard {
         &self,
         purpose: &Purpose,
         shape: &Shape,
-        customer: &str,
+        (customer, narrowing): (&str, Option<&Narrowing>),
         filters: Value,
     ) -> Result<(Vec<(u64, String)>, u64), Error> {
         let mut candidates = Vec::new();
@@ -319,6 +334,7 @@ impl Guard {
                 candidates.push(candidate);
             }
         }
+        let candidates = Narrowing::of(narrowing, candidates)?;
         let access = self.grant(purpose, &candidates, Look::new(Action::ListThings, filters).of(shape))?;
         let (mut seen, mut ids) = (HashSet::new(), Vec::new());
         for candidate in candidates {

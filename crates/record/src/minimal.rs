@@ -368,12 +368,23 @@ fn name_subject(minimal: &mut Minimal, kind: &Kind) {
         return;
     }
     let mut found = Vec::new();
+    let mut customer: Option<u16> = None;
     for span in minimal.facts.iter().chain(&minimal.personal) {
         if let Some((_, identifier)) = kind.subject_fields.iter().find(|(number, _)| *number == span.number) {
             let value = normalise(*identifier, &string(minimal.value(span)));
-            if !value.is_empty() {
-                found.push((*identifier, value));
+            if value.is_empty() {
+                continue;
             }
+            if *identifier == IdentifierType::CustomerId {
+                // A record is about one customer: of two who are named, the one who wrote.
+                let wrote = kind.pointer(span.number).is_some_and(|pointer| pointer.starts_with("/sender_details"));
+                if customer.is_some() && !wrote {
+                    continue;
+                }
+                found.retain(|(held, _)| *held != IdentifierType::CustomerId);
+                customer = Some(span.number);
+            }
+            found.push((*identifier, value));
         }
     }
     found.sort();

@@ -36,6 +36,8 @@ const PERIOD_BYTES: usize = 39;
 const META_VERSION: u16 = 1;
 /// Identifiers of one subject, at most; further ones are not attached.
 const IDENTIFIERS_MAX: usize = 64;
+/// Subjects that one is joined to directly, at most.
+const LINKS_MAX: usize = 255;
 /// Days that a tombstone tells intake to drop what is late about an erased person.
 pub const TOMBSTONE_DAYS: u32 = 400;
 
@@ -337,17 +339,21 @@ impl KeyStore {
         let names_customer = identifiers.first().is_some_and(|identifier| identifier.kind == CUSTOMER);
         let number = match (names_customer, known.first().copied().flatten()) {
             // A customer is who their number says, whatever address stands beside it.
-            (true, Some(pointer)) => pointer.subject,
-            (true, None) if self.is_tombstoned(&identifiers[..1], today)? => return Ok(Resolved::Erased),
-            (true, None) => self.new_subject()?,
+            (true, Some(pointer)) if !pointer.shared => pointer.subject,
+            (true, _) if self.is_tombstoned(&identifiers[..1], today)? => return Ok(Resolved::Erased),
+            (true, _) => self.new_subject()?,
             (false, _) => match strongest {
                 Some((_, Some(pointer))) => pointer.subject,
                 _ => self.new_subject()?,
             },
         };
         let mut linked = None;
-        for (identifier, pointer) in identifiers.iter().zip(&known) {
-            match pointer {
+        for (place, (identifier, pointer)) in identifiers.iter().zip(&known).enumerate() {
+            // A number is one customer's: a second one beside it names somebody else, and is never taken for shared.
+            if identifier.kind == CUSTOMER && place > 0 {
+                continue;
+            }
+            match pointer.filter(|pointer| identifier.kind != CUSTOMER || !pointer.shared) {
                 None => self.attach(number, *identifier)?,
                 Some(pointer) if pointer.subject == number || pointer.shared => {}
                 Some(pointer) => match self.meeting(number, pointer.subject)? {
@@ -430,9 +436,16 @@ impl KeyStore {
     /// Joins two subjects; false if they were joined before.
     fn link(&mut self, a: u64, b: u64) -> Result<bool, Error> {
         let mut new = false;
+        // Both ways or not at all: who is seen from one side only would be joined to a second customer.
+        for number in [a, b] {
+            let Slot::Live { links, .. } = self.slot(number)? else { return Ok(false) };
+            if links.len() >= LINKS_MAX {
+                return Ok(false);
+            }
+        }
         for (from, to) in [(a, b), (b, a)] {
             new |= self.with_slots(from, |slots, place| match slots.get_mut(place) {
-                Some(Slot::Live { links, .. }) if !links.contains(&to) && links.len() < 255 => {
+                Some(Slot::Live { links, .. }) if !links.contains(&to) && links.len() < LINKS_MAX => {
                     links.push(to);
                     true
                 }

@@ -255,3 +255,18 @@ fn two_customers_are_never_joined_by_an_address_of_a_third() {
     let tag = store.identifier_tag(CustomerId, "c-3");
     assert_eq!(store.closure(&tag).expect("readable").len(), 2);
 }
+
+#[test]
+fn a_second_customer_number_beside_the_first_changes_nothing_of_either() {
+    let (_folder, mut store) = new_store();
+    let other = number(&mut store, Some("c-2"), Some("two@mail.example"));
+    for second in ["c-2", "c-9"] {
+        let tags = [store.identifier_tag(CustomerId, "c-1"), store.identifier_tag(CustomerId, second)];
+        assert!(matches!(store.resolve(&tags, TODAY), Ok(Resolved::Subject { linked: None, .. })));
+    }
+    let one = number(&mut store, Some("c-1"), None);
+    assert_eq!(number(&mut store, Some("c-2"), None), other);
+    assert!(![one, other].contains(&number(&mut store, Some("c-9"), None)), "it is its own");
+    let tag = store.identifier_tag(CustomerId, "c-2");
+    assert_eq!(store.closure(&tag).expect("readable"), [other]);
+}

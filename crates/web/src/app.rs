@@ -265,7 +265,13 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     let id = RequestId(format!("{}-{number}", proof::encoding::hex(&app.run)));
     let route = app.metrics.route(request.uri().path());
     let start = tokio::time::Instant::now();
+    // A browser says that it reads pages; programs take what they are given.
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let reads_pages = accepts.contains("text/html");
     let mut response = id.clone().within(next.run(request)).await;
+    if reads_pages {
+        response = crate::people::as_page(response).await;
+    }
     app.metrics.observe(route, response.status().as_u16(), start.elapsed());
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id.0) {

@@ -47,6 +47,13 @@ fn each_rule_of_the_access_table_permits_and_its_neighbour_is_refused() {
         ("one customer", Role::CustomerService, Action::ReadHistory, Box::new(one), Some("service-history")),
         ("two customers", Role::CustomerService, Action::ReadHistory, Box::new(many), None),
         (
+            "a case by its id",
+            Role::CustomerService,
+            Action::ReadHistory,
+            Box::new(|a| a.parts = BTreeSet::from(["cases"])),
+            None,
+        ),
+        (
             "no reason",
             Role::CustomerService,
             Action::ReadHistory,
@@ -72,7 +79,7 @@ fn each_rule_of_the_access_table_permits_and_its_neighbour_is_refused() {
             Action::ReadThing,
             Box::new(move |a| {
                 one(a);
-                a.register = Some("sessions");
+                a.parts = BTreeSet::from(["sessions"]);
             }),
             None,
         ),
@@ -164,7 +171,7 @@ fn each_rule_of_the_access_table_permits_and_its_neighbour_is_refused() {
             Action::ReadThing,
             Box::new(move |a| {
                 one(a);
-                (a.register, a.approvers) = (Some("breaches"), 2);
+                (a.parts, a.approvers) = (BTreeSet::from(["breaches"]), 2);
             }),
             Some("legal-reads-with-a-case"),
         ),
@@ -174,7 +181,7 @@ fn each_rule_of_the_access_table_permits_and_its_neighbour_is_refused() {
             Action::ReadThing,
             Box::new(move |a| {
                 one(a);
-                (a.register, a.approvers) = (Some("breaches"), 1);
+                (a.parts, a.approvers) = (BTreeSet::from(["breaches"]), 1);
             }),
             None,
         ),

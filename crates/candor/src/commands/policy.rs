@@ -108,6 +108,7 @@ impl Explain {
             justified: self.justified,
             persons: self.persons,
             classes: classes.iter().map(String::as_str).collect(),
+            parts: self.register.as_deref().into_iter().collect(),
             second_factor: self.second_factor,
             own: self.own,
             approvals: approvals.iter().map(String::as_str).collect(),

@@ -100,7 +100,7 @@ impl Verify {
         if self.output.json {
             println!(
                 "{}",
-                json!({"holds": true, "entries": verified.entries, "origin": verified.origin, "key_is_pinned": verified.key_is_pinned})
+                json!({"holds": true, "entries": verified.entries, "next_below": verified.next_below, "origin": verified.origin, "key_is_pinned": verified.key_is_pinned})
             );
         } else {
             println!("holds: {} entries are in the trail {} as they are shown", verified.entries, verified.origin);
@@ -108,6 +108,9 @@ impl Verify {
                 println!(
                     "note: held against the key in the file itself; give --key to hold it against the one you trust"
                 );
+            }
+            if let Some(below) = verified.next_below {
+                println!("note: older entries are in another file, below {below}");
             }
             println!("note: that none was left out is seen over the trail: verifier/verify.py --history");
         }

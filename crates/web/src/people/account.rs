@@ -109,7 +109,7 @@ pub(crate) async fn confirm(State(app): State<Arc<App>>, headers: HeaderMap, bod
     let person = person.ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
     let who = guessed(&held, &signed_in, "password", app.now().0)?;
     let compared = person.password.clone();
-    let right = held.hashing(move || password::check(&given, compared.as_ref())).await?;
+    let right = held.hashing.run(move || password::check(&given, compared.as_ref())).await?;
     off(&app, move |app, people| {
         let _turn = people.changing();
         let mut now_held = stored(people.store.person(&person.id))?

@@ -68,8 +68,19 @@ pub(crate) async fn take(
         person.address = field(&fields, "address", 320)?;
         person.name = field(&fields, "name", 128)?;
     }
+    let held = Arc::clone(people(&app)?);
+    let known = match held.breached.clone() {
+        None => false,
+        Some(list) => {
+            let given = first.clone();
+            let looked = tokio::task::spawn_blocking(move || list.has(&given)).await;
+            let looked = looked.map_err(|why| crate::problem::internal(&why))?;
+            looked.map_err(|why| crate::problem::internal(&why))?
+        }
+    };
     let unfit = match password::fit(&first, &person.address) {
         Err(why) => Some(why.to_string()),
+        Ok(()) if known => Some("this password is in a list of breached ones: take another one".to_owned()),
         Ok(()) if *first != *again => Some("the two passwords are not the same".to_owned()),
         Ok(()) if !person.address.contains('@') => Some("the address must be an e-mail address".to_owned()),
         Ok(()) => None,
@@ -80,9 +91,8 @@ pub(crate) async fn take(
         *page.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
         return Ok(page);
     }
-    let held = Arc::clone(people(&app)?);
     let salt = held.store.fresh();
-    let hashed = held.hashing(move || password::hash(&first, &salt)).await?;
+    let hashed = held.hashing.run(move || password::hash(&first, &salt)).await?;
     let from = from(&headers, peer);
     off(&app, move |app, people| {
         let hashed = hashed.ok_or_else(|| crate::problem::internal(&"a password could not be hashed"))?;

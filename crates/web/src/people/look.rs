@@ -1,6 +1,7 @@
 //! Reading at a page, behind a reason: a person's history, a search, one entry. What is asked goes in a form's body, so
 //! that no address in a browser's memory or a proxy's log names anybody.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use proof::time::UnixMillis;
 use reads::guard::{Find, Of};
 use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
@@ -32,6 +34,9 @@ const COMMON: [&str; 9] = [
     "source",
     "authority",
 ];
+
+/// Fields in which somebody says something, the first first.
+const SAID: [&str; 6] = ["subject", "content summary", "call summary", "resolution summary", "comment", "reason"];
 
 /// Severities that say nothing.
 const QUIET: [&str; 4] = ["", "debug", "info", "notice"];
@@ -104,7 +109,28 @@ fn flat(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    let Some(text) = value.as_str() else { return value.to_string() };
+    // A time reads as those beside it do; what only looks like one stays as it is.
+    match UnixMillis::parse(text.as_bytes()) {
+        Ok(_) => readable(text),
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// What the entry says comes first, then what was done; a name stands alone where nothing else has it.
+fn in_order(mut fields: Vec<(String, String)>) -> Vec<(String, String)> {
+    let last = |name: &str| name.rsplit(" / ").next().unwrap_or(name).to_owned();
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for (name, _) in &fields {
+        *count.entry(last(name)).or_default() += 1;
+    }
+    for (name, _) in &mut fields {
+        if count.get(&last(name)) == Some(&1) {
+            *name = last(name);
+        }
+    }
+    fields.sort_by_key(|(name, _)| SAID.iter().position(|said| name.ends_with(said)).unwrap_or(SAID.len()));
+    fields
 }
 
 pub(super) fn line(shown: &Shown) -> Line {
@@ -135,7 +161,7 @@ pub(super) fn line(shown: &Shown) -> Line {
             PersonalState::Ended => "its time to be kept has ended",
         },
         imported: shown.imported,
-        fields,
+        fields: in_order(fields),
     }
 }
 

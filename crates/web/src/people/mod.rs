@@ -11,6 +11,7 @@
 mod account;
 mod cases;
 mod grants;
+mod hashing;
 mod join;
 mod look;
 mod own;
@@ -23,6 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, RwLock};
 
 use access::backoff::Backoff;
+use access::breached::List;
 use access::role::Role;
 use access::store::{Session, Store};
 use access::user::{Standing, User, Users};
@@ -36,6 +38,7 @@ use reads::decide::Purpose;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use self::hashing::Hashing;
 pub use self::own::{Post, Reach};
 use crate::app::{App, Limits};
 use crate::body::{self, Share};
@@ -56,12 +59,10 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 const FREE_AT: u32 = 5;
 /// Wrong guesses from somewhere that cost no wait.
 const FREE_FROM: u32 = 50;
-/// Passwords that are hashed at once: each takes a core and 19 MiB for some 20 ms.
-const HASHED_AT_ONCE: usize = 2;
+/// Links that wait to be sent, at most.
+const ASKED_MAX: usize = 512;
 /// Links that are sent to customers at once.
 const SENDING_MAX: usize = 8;
-/// Who waits for that, at most; others are told to come again.
-const HASHING_MAX: usize = 32;
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -76,32 +77,35 @@ pub struct People {
     at: Mutex<Backoff>,
     from: Mutex<Backoff>,
     changing: Mutex<()>,
-    hashing: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    hashing: Hashing,
     sending: Arc<Semaphore>,
+    asked: Arc<Semaphore>,
     /// Who gave a right password and is asked for a code, by the token of the form; for five minutes.
     pending: Mutex<HashMap<String, sign_in::Pending>>,
     /// Sessions of whom a rule ended, and from before when.
     ended: EndedBefore,
+    /// Passwords that nobody takes any more.
+    breached: Option<Arc<List>>,
 }
 
 /// Sessions that a rule ended: of whom, and those that began before when (milliseconds). Told to many threads.
 pub type EndedBefore = Arc<Mutex<HashMap<String, u64>>>;
 
 impl People {
-    /// People as the trail and the store know them.
-    pub fn new(store: Store, users: Users, ended: EndedBefore) -> People {
+    /// People as the trail and the store know them; `begin` is what each thread that hashes does first.
+    pub fn new(store: Store, users: Users, ended: EndedBefore, breached: Option<List>, begin: fn()) -> People {
         People {
             store,
             users: RwLock::new(users),
             at: Mutex::new(Backoff::new(FREE_AT)),
             from: Mutex::new(Backoff::new(FREE_FROM)),
             changing: Mutex::default(),
-            hashing: Arc::new(Semaphore::new(HASHED_AT_ONCE)),
-            waiting: Arc::new(Semaphore::new(HASHING_MAX)),
+            hashing: Hashing::new(begin),
             sending: Arc::new(Semaphore::new(SENDING_MAX)),
+            asked: Arc::new(Semaphore::new(ASKED_MAX)),
             pending: Mutex::default(),
             ended,
+            breached: breached.map(Arc::new),
         }
     }
 
@@ -138,19 +142,6 @@ impl People {
 
     pub(crate) fn user(&self, id: &str) -> Option<User> {
         lock::read(&self.users).get(id).cloned()
-    }
-
-    /// Runs what hashes, a few at once, beside what else is to be done.
-    async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let later = || Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many people sign in at once: try again");
-        let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| later())?;
-        let turn = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| later())?;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop((turn, waiting));
-            done
-        });
-        done.await.map_err(|why| crate::problem::internal(&why))
     }
 }
 
@@ -204,7 +195,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 }
 
 /// Problems as a page: a person reads them.
-async fn as_page(response: Response) -> Response {
+pub(crate) async fn as_page(response: Response) -> Response {
     let is_problem =
         response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
     if !is_problem {
@@ -491,7 +482,7 @@ async fn found(app: &Arc<App>, headers: &HeaderMap) -> Result<Option<SignedIn>, 
         };
         if now >= session.seen_ms + SEEN_MS {
             session.seen_ms = now;
-            stored(people.store.put_session(&token, &session))?;
+            stored(people.store.touch_session(&token, &session))?;
         }
         Ok(Some(SignedIn { token, session, user }))
     })

@@ -38,6 +38,8 @@ const IDLE_MS: u64 = 15 * 60_000;
 const SESSION_MS: u64 = 2 * 3_600_000;
 /// Entries of a page.
 const PAGE: usize = 100;
+/// Fields that say nothing to the person whom an entry is about; the file has them all.
+const INWARD: [&str; 3] = ["register", "of person", "user id"];
 /// Name of the session's cookie.
 const COOKIE: &str = "candor_own";
 
@@ -137,8 +139,10 @@ async fn found(app: &Arc<App>, headers: &HeaderMap) -> Result<Option<Customer>, 
             stored(people.store.end_session(&token))?;
             return Ok(None);
         }
-        session.seen_ms = now;
-        stored(people.store.put_session(&token, &session))?;
+        if now >= session.seen_ms + super::SEEN_MS {
+            session.seen_ms = now;
+            stored(people.store.touch_session(&token, &session))?;
+        }
         Ok(Some(Customer { token, session, subject, own }))
     })
     .await
@@ -208,6 +212,7 @@ fn look(shown: &Shown) -> LookLine {
 /// An entry as the person it is about reads it; of one whose time has ended, by which rule.
 fn own_line(shown: &Shown) -> Line {
     let mut line = line(shown);
+    line.fields.retain(|(name, _)| !INWARD.contains(&name.as_str()));
     if line.personal == "personal content shown" {
         line.personal = "";
     }
@@ -232,21 +237,22 @@ pub(crate) async fn ask(
     let given = field(&fields, "address", 320)?;
     let held = people(&app)?;
     let address = normalise(IdentifierType::Address, &given);
-    let who = (held.store.short("own", &address.to_lowercase()), held.store.short("from", &peer.0.to_string()));
+    let who = (held.store.short("own", &address.to_lowercase()), held.store.short("own-from", &peer.0.to_string()));
     if let Err(wait_ms) = held.guess(who.0, who.1, app.now().0) {
         let seconds = u32::try_from(wait_ms.div_ceil(1000)).unwrap_or(u32::MAX);
         let detail = "links were asked for too often: wait a while, longer after each";
         return Err(Problem::later(StatusCode::TOO_MANY_REQUESTS, detail).after(seconds));
     }
-    let Ok(turn) = Arc::clone(&held.sending).try_acquire_owned() else {
-        return Err(Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many links are on their way: try again"));
-    };
-    let worker = Arc::clone(&app);
-    tokio::task::spawn_blocking(move || {
-        // What fails is told to the trail where it can be, and to nobody who asks.
-        let _ = send(&worker, &address);
-        drop(turn);
-    });
+    // Beyond the bound nothing is sent, and that is not told either: a known address takes longer than an unknown one.
+    if let Ok(place) = Arc::clone(&held.asked).try_acquire_owned() {
+        let (worker, sending) = (Arc::clone(&app), Arc::clone(&held.sending));
+        tokio::spawn(async move {
+            let turn = sending.acquire_owned().await;
+            // What fails is told to the trail where it can be, and to nobody who asks.
+            let _ = tokio::task::spawn_blocking(move || send(&worker, &address)).await;
+            drop((turn, place));
+        });
+    }
     html(&In { head: Head::default(), asked: true, token: String::new() })
 }
 

@@ -112,7 +112,7 @@ pub(crate) async fn password(
     let person = off(&app, move |_, people| stored(people.store.person_at(&address))).await?;
     let compared = person.as_ref().and_then(|person| person.password.clone());
     let against = compared.clone();
-    let right = held.hashing(move || password::check(&given, against.as_ref())).await?;
+    let right = held.hashing.run(move || password::check(&given, against.as_ref())).await?;
     off(&app, move |app, people| {
         let _turn = people.changing();
         // As they are now: the password may have been changed while this one was hashed.
