@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 
-RATE, GUESSERS, WRITERS, BATCH = 200, 8, 2, 500
+RATE, GUESSERS, WRITERS, BATCH = 200, 64, 2, 500
 
 
 def start(candor, data):
@@ -68,9 +68,11 @@ class Load:
         headers = {
             "Content-Type": "application/x-www-form-urlencoded", "Origin": "http://%s:%d" % self.address,
         }
-        at, guesses = time.monotonic(), 0
-        while at < self.end:
+        at, guesses = time.monotonic() + number / RATE, 0
+        while True:
             time.sleep(max(0, at - time.monotonic()))
+            if time.monotonic() >= self.end:
+                return
             body = "address=nobody%d.%d.%f%%40shop.example&password=wrong" % (number, guesses, self.end)
             # All of 127/8 is this machine.
             source = "127.%d.%d.%d" % (1 + number, guesses // 250 % 250, 1 + guesses % 250)
@@ -88,9 +90,12 @@ class Load:
         begin = time.monotonic()
         for thread in threads:
             thread.start()
-        for thread in threads:
+        for thread in threads[:WRITERS]:
             thread.join()
-        return time.monotonic() - begin
+        took = time.monotonic() - begin
+        for thread in threads[WRITERS:]:
+            thread.join()
+        return took
 
 
 def main():
@@ -103,7 +108,7 @@ def main():
             connection.request("POST", "/v1/keys", json.dumps({"scopes": ["append"], "sources": ["local"]}), headers)
             key = json.loads(connection.getresponse().read())["key"]
             rates, refused = {"alone": [], "beside": []}, []
-            for round in range(3):
+            for _ in range(3):
                 for name in ("alone", "beside"):
                     load = Load(address, key, seconds)
                     took = load.run(name == "beside")

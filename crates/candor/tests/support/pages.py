@@ -181,7 +181,8 @@ def walk(pages, server):
         states[role] = context.storage_state()
         if role == "legal":
             page.goto(base + "/grants")
-            page.locator("#grantee").select_option(index=0)
+            auditor = page.locator("#grantee option", has_text="auditor").first.get_attribute("value")
+            page.locator("#grantee").select_option(auditor)
             page.fill("#customer", "c-1")
             page.fill("#kinds", "EMAIL_SENT")
             page.fill("#reason", "inspection 12")
@@ -234,6 +235,22 @@ def walk(pages, server):
         pages.look(page, "history-" + way)
         if "<b>your</b>" in page.content() or "your</b> kettle" not in page.inner_text("main"):
             pages.wrong.append("history: what a sender wrote is not shown as text")
+        page.goto(base + "/look")
+        page.fill("#reason", "case 7")
+        page.fill("#index", "3")
+        page.click("text=Show the entry")
+        for summary in page.locator("summary").all():
+            summary.click()
+        pages.look(page, "entry-" + way)
+        if "which the trail's key signed" not in page.inner_text("main"):
+            pages.wrong.append("entry: its proof does not hold")
+        page.goto(base + "/policy")
+        page.select_option("#role", "customer_service")
+        page.select_option("#action", "ReadHistory")
+        page.click("main button")
+        pages.look(page, "policy-" + way)
+        if "give a reason" not in page.inner_text("main"):
+            pages.wrong.append("policy: it does not say what would help")
         page.goto(base + "/account")
         page.click("text=Add a second factor")
         pages.look(page, "second-factor-" + way)

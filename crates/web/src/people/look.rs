@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use access::policy::Action;
 use askama::Template;
 use axum::body::Body;
 use axum::extract::State;
@@ -15,6 +16,7 @@ use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
 use serde_json::Value;
 
+use super::proof_steps::Steps;
 use super::{Head, SignedIn, field, html, own_form, readable, signed_in};
 use crate::app::App;
 use crate::problem::Problem;
@@ -71,6 +73,8 @@ struct Look {
     more: bool,
     access: u64,
     size: u64,
+    /// Of one entry, where its reader may take a receipt.
+    proof: Option<Steps>,
 }
 
 impl Look {
@@ -86,6 +90,7 @@ impl Look {
             more: false,
             access: 0,
             size,
+            proof: None,
         }
     }
 }
@@ -205,9 +210,22 @@ pub(crate) async fn entry(State(app): State<Arc<App>>, headers: HeaderMap, body:
     let (index, reason) = (field(&fields, "index", 16)?, field(&fields, "reason", 500)?);
     let index = crate::search::index(&index)?;
     blocking(&app, move |app| {
-        let granted = app.parts.guard.show(&who.purpose("page", &reason, "page-entry"), index)?;
+        let purpose = who.purpose("page", &reason, "page-entry");
+        let granted = app.parts.guard.show(&purpose, index)?;
+        let proof = match app.parts.guard.may_roles(&who.user.roles, Action::ReadReceipt) {
+            true => Steps::of(app.parts.guard.receipt(&purpose, index)?.get()),
+            false => None,
+        };
         let (access, empty) = (granted.access(), Look::empty(&who, app.size()));
-        html(&Look { title: "One entry", reason, asked: true, lines: vec![line(granted.get())], access, ..empty })
+        html(&Look {
+            title: "One entry",
+            reason,
+            asked: true,
+            lines: vec![line(granted.get())],
+            access,
+            proof,
+            ..empty
+        })
     })
     .await
 }

@@ -10,11 +10,13 @@
 
 mod account;
 mod cases;
+mod explain;
 mod grants;
 mod hashing;
 mod join;
 mod look;
 mod own;
+mod proof_steps;
 mod reviews;
 mod sign_in;
 mod users;
@@ -187,6 +189,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/my/sign-out", post(own::out))
         .route("/reviews", get(reviews::page).post(reviews::sign))
         .route("/cases", get(cases::page).post(cases::step))
+        .route("/policy", get(explain::page).post(explain::ask))
         .route("/look", get(look::page))
         .route("/look/history", post(look::history))
         .route("/look/search", post(look::search))
