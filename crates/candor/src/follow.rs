@@ -6,11 +6,12 @@
 //! compressed ones are not read, and a place that is found nowhere any more is told as a gap.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use proof::time::UnixMillis;
 
@@ -22,13 +23,17 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// A log that was renamed is left once it stood still for this many polls: its writer may still have it open.
 const QUIET_POLLS: u32 = 10;
+/// Looks at a folder that is being rotated, until two of them agree.
+const LOOKS_MAX: u32 = 20;
+/// Between two such looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A place in a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     pub device: u64,
     pub inode: u64,
-    /// The first bytes, up to 1 KiB; fewer while the log is shorter.
+    /// The first bytes, up to 1 KiB; the whole lines of them while the log is shorter: half a stamp is like any other.
     pub head: Vec<u8>,
     pub offset: u64,
 }
@@ -77,6 +82,25 @@ impl Open {
         Ok(bytes)
     }
 
+    /// The beginning that tells it from others.
+    fn mark(&self) -> &[u8] {
+        match memchr::memrchr(b'\n', &self.head) {
+            _ if self.head.len() >= HEAD_BYTES => &self.head,
+            Some(end) => &self.head[..=end],
+            None => b"",
+        }
+    }
+
+    /// Whether it is the log of a place, or a copy of it.
+    fn has(&self, place: &Place) -> io::Result<bool> {
+        let begins = match place.head.as_slice() {
+            // It was empty then: only the file itself tells.
+            [] => (self.device, self.inode) == (place.device, place.inode),
+            head => self.head.starts_with(head),
+        };
+        Ok(begins && self.file.metadata()?.len() >= place.offset)
+    }
+
     /// Whether the file still begins as it did; learns more of its beginning as it grows.
     fn is_same(&mut self) -> io::Result<bool> {
         let now = self.read_head(HEAD_BYTES)?;
@@ -88,13 +112,21 @@ impl Open {
     }
 }
 
+/// A file beside the log.
+struct Beside {
+    name: OsString,
+    /// Time of its last write.
+    written: (i64, i64),
+    open: Open,
+}
+
 /// See the module.
 pub struct Follower {
     path: PathBuf,
     follow: bool,
     open: Option<Open>,
-    /// Rotated files to be read before the log, oldest first.
-    queue: VecDeque<PathBuf>,
+    /// Rotated files to be read before the log, oldest first. Open: their names are others' a moment later.
+    queue: VecDeque<Open>,
     /// Bytes read and not yet taken; the first ones begin a line.
     buffer: Vec<u8>,
     /// Whether what comes next belongs to a line that was too long.
@@ -129,8 +161,7 @@ impl Follower {
 
     fn resume(&mut self, live: io::Result<Open>, place: &Place) -> io::Result<()> {
         if let Ok(mut open) = live
-            && open.head.starts_with(&place.head)
-            && open.file.metadata()?.len() >= place.offset
+            && open.has(place)?
         {
             open.offset = place.offset;
             self.open = Some(open);
@@ -141,43 +172,64 @@ impl Follower {
                 self.open = Some(open);
                 self.queue = later;
             }
-            // Nothing was read of an empty log: nothing is lost with it.
-            None => self.lost = place.offset > 0,
+            // Nothing was ever read of an empty log: nothing is lost with it.
+            None => self.lost = !place.head.is_empty(),
         }
         Ok(())
     }
 
     /// The rotated file that has a place, opened there, and the files rotated after it.
-    fn find_rotated(&self, place: &Place) -> io::Result<Option<(Open, VecDeque<PathBuf>)>> {
-        let rotated = self.rotated()?;
-        for (at, (_, path)) in rotated.iter().enumerate().rev() {
-            let Ok(mut open) = Open::new(path) else { continue };
-            if open.head.starts_with(&place.head) && open.file.metadata()?.len() >= place.offset {
-                open.offset = place.offset;
-                return Ok(Some((open, rotated[at + 1..].iter().map(|(_, path)| path.clone()).collect())));
+    fn find_rotated(&self, place: &Place) -> io::Result<Option<(Open, VecDeque<Open>)>> {
+        let mut rotated = self.rotated()?;
+        for at in (0..rotated.len()).rev() {
+            if rotated[at].has(place)? {
+                let later = rotated.split_off(at + 1).into();
+                let found = rotated.pop().map(|open| (Open { offset: place.offset, ..open }, later));
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    /// Files beside the log that logrotate may have made of it, the oldest first.
-    fn rotated(&self) -> io::Result<Vec<((i64, i64), PathBuf)>> {
+    /// Files beside the log that logrotate may have made of it, open, the oldest first. Names move while they are looked
+    /// at: the look is taken again until it is the same twice.
+    fn rotated(&self) -> io::Result<Vec<Open>> {
+        let mut before = None;
+        for _ in 0..LOOKS_MAX {
+            let mut found = self.look_beside()?;
+            let names: Vec<_> = found.iter().map(|beside| (beside.name.clone(), beside.open.inode)).collect();
+            if before.as_ref() == Some(&names) {
+                found.sort_by_key(|beside| beside.written);
+                return Ok(found.into_iter().map(|beside| beside.open).collect());
+            }
+            if before.replace(names).is_some() {
+                std::thread::park_timeout(LOOK_AGAIN);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "the files beside the log do not come to rest"))
+    }
+
+    /// One look at the files beside the log, in order of their names.
+    fn look_beside(&self) -> io::Result<Vec<Beside>> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = self.path.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
         let mut found = Vec::new();
         for item in std::fs::read_dir(folder)? {
-            let item = item?;
-            let other = item.file_name();
+            let other = item?.file_name();
             let Some(suffix) = other.as_encoded_bytes().strip_prefix(name.as_slice()) else { continue };
             let numbered = matches!(suffix.split_first(), Some((b'.' | b'-', digits))
                 if !digits.is_empty() && digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-'));
-            if let (true, Ok(meta)) = (numbered, item.metadata())
-                && meta.is_file()
-            {
-                found.push(((meta.mtime(), meta.mtime_nsec()), item.path()));
+            if !numbered {
+                continue;
+            }
+            // One that went meanwhile has another name now: the next look has it.
+            let Ok(open) = Open::new(&folder.join(&other)) else { continue };
+            let meta = open.file.metadata()?;
+            if meta.is_file() {
+                found.push(Beside { name: other, written: (meta.mtime(), meta.mtime_nsec()), open });
             }
         }
-        found.sort();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 
@@ -185,7 +237,7 @@ impl Follower {
     pub fn place(&self) -> Option<Place> {
         let open = self.open.as_ref()?;
         let offset = open.offset - self.buffer.len() as u64;
-        Some(Place { device: open.device, inode: open.inode, head: open.head.clone(), offset })
+        Some(Place { device: open.device, inode: open.inode, head: open.mark().to_vec(), offset })
     }
 
     /// When the file was last written to: what a stamp without a year is near to.
@@ -266,10 +318,6 @@ impl Follower {
 
     /// Goes on to the next file. A line without an end will not get one any more.
     fn leave(&mut self) -> io::Result<Step> {
-        let half = std::mem::take(&mut self.buffer);
-        if !half.is_empty() && !std::mem::take(&mut self.skipping) {
-            self.lines.push(Some(half));
-        }
         self.quiet = 0;
         if self.queue.is_empty()
             && let Some(place) = self.place()
@@ -279,10 +327,27 @@ impl Follower {
             // More than one rotation since the last look.
             self.queue = later;
         }
-        self.open = match self.queue.pop_front() {
-            Some(path) => Some(Open::new(&path)?),
-            None => Open::new(&self.path).ok(),
-        };
+        let mut next = self.queue.pop_front().or_else(|| Open::new(&self.path).ok());
+        if let (Some(open), Some(next_open)) = (&self.open, &mut next) {
+            let mark = open.mark();
+            if !mark.is_empty() && next_open.head.starts_with(mark) && next_open.file.metadata()?.len() >= open.offset {
+                // Copied and not cut yet: it goes on where the copy ends.
+                next_open.offset = open.offset;
+                self.open = next;
+                return Ok(Step::Lines);
+            }
+            if open.file.metadata()?.len() > open.offset {
+                // The copy was not whole when its end was read.
+                self.queue.extend(next);
+                self.queue.rotate_right(1);
+                return Ok(Step::Lines);
+            }
+        }
+        let half = std::mem::take(&mut self.buffer);
+        if !half.is_empty() && !std::mem::take(&mut self.skipping) {
+            self.lines.push(Some(half));
+        }
+        self.open = next;
         Ok(Step::Lines)
     }
 
@@ -322,7 +387,7 @@ mod tests {
         let mut idle = 0;
         while idle <= QUIET_POLLS + 1 {
             match follower.step().expect("it reads") {
-                Step::Lines => {}
+                Step::Lines => idle = 0,
                 Step::Idle => idle += 1,
                 Step::End => break,
                 Step::Lost => found.push("LOST".into()),
@@ -392,6 +457,83 @@ mod tests {
         std::fs::remove_file(rotated(2)).expect("removed");
         let mut again = Follower::open(&log, Some(&place), true).expect("open");
         assert_eq!(drain(&mut again), ["LOST", "five"]);
+    }
+
+    #[test]
+    fn a_rotation_while_rotated_files_are_read_skips_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("mail.log");
+        let rotated = |n: u32| folder.path().join(format!("mail.log.{n}"));
+        let mut later = 0;
+        let mut file = |path: &Path, text: &str| {
+            append(path, text);
+            let file = File::open(path).expect("open");
+            later += 5;
+            let time = file.metadata().and_then(|meta| meta.modified()).expect("a time");
+            file.set_modified(time + Duration::from_secs(later)).expect("set");
+        };
+        file(&rotated(2), "one\n");
+        file(&rotated(1), "two\n");
+        file(&log, "three\n");
+        let place = Place { head: b"one\n".to_vec(), ..Place::default() };
+        let mut follower = Follower::open(&log, Some(&place), true).expect("open");
+        assert_eq!(follower.step().expect("it reads"), Step::Lines);
+        for (from, to) in [(rotated(2), rotated(3)), (rotated(1), rotated(2)), (log.clone(), rotated(1))] {
+            std::fs::rename(from, to).expect("renamed");
+        }
+        append(&log, "four\n");
+        let first = follower.lines.clone();
+        assert_eq!(first, [Some(b"one".to_vec())]);
+        assert_eq!(drain(&mut follower), ["two", "three", "four"]);
+    }
+
+    #[test]
+    fn a_copy_is_read_once_whole_or_not_and_cut_or_not() {
+        for cut_before in [false, true] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let log = folder.path().join("mail.log");
+            let copy = folder.path().join("mail.log.1");
+            append(&log, "one\ntwo\nthr");
+            // Half of it is copied yet.
+            append(&copy, "one\nt");
+            let place = Place { head: b"one\n".to_vec(), ..Place::default() };
+            let mut follower = Follower::open(&log, None, true).expect("open");
+            let (open, later) = follower.find_rotated(&place).expect("read").expect("found");
+            (follower.open, follower.queue) = (Some(open), later);
+            assert_eq!(follower.step().expect("it reads"), Step::Lines);
+            assert_eq!(follower.lines, [Some(b"one".to_vec())]);
+            let rest = |follower: &mut Follower| {
+                append(&log, "ee\n");
+                std::fs::copy(&log, &copy).expect("copied");
+                File::create(&log).expect("cut");
+                append(&log, "four\n");
+                drain(follower)
+            };
+            if cut_before {
+                assert_eq!(rest(&mut follower), ["two", "three", "four"]);
+            } else {
+                assert_eq!(drain(&mut follower), ["two"]);
+                assert_eq!(rest(&mut follower), ["three", "four"]);
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_first_line_is_no_mark() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("mail.log");
+        append(&log, "Nov 23 ");
+        let place = Follower::open(&log, None, true).expect("open").place().expect("a place");
+        assert_eq!((place.head.as_slice(), place.offset), (b"".as_slice(), 0));
+        append(&log, "one\n");
+        std::fs::rename(&log, folder.path().join("mail.log.1")).expect("renamed");
+        append(&log, "Nov 23 two\n");
+        let mut again = Follower::open(&log, Some(&place), true).expect("open");
+        assert_eq!(drain(&mut again), ["Nov 23 one", "Nov 23 two"]);
+        std::fs::remove_file(folder.path().join("mail.log.1")).expect("removed");
+        let place = Place { head: b"Nov 23 one\n".to_vec(), ..place };
+        let mut again = Follower::open(&log, Some(&place), true).expect("open");
+        assert_eq!(drain(&mut again), ["LOST", "Nov 23 two"], "not one of its lines was read");
     }
 
     #[test]

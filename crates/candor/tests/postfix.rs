@@ -176,9 +176,10 @@ fn fifty_kills_over_rotations_lose_and_double_no_line() {
         std::thread::spawn(move || write_log(&path, &lines))
     };
     let mut numbers = Numbers(13);
-    for _ in 0..KILLS {
+    for kill in 0..KILLS {
         let mut child = follow(&text(&killed), &text(&path));
-        wait(50 + numbers.below(250));
+        // Most before they put a state in place, some after.
+        wait(if kill % 5 == 4 { 600 } else { 50 + numbers.below(150) });
         child.kill().expect("killed");
         child.wait().expect("ended");
     }
