@@ -36,6 +36,7 @@ fn main() -> Result<()> {
 
 fn ci(root: &Path) -> Result<()> {
     let python = python(root)?;
+    let modules = node(root)?;
     step("format", || run(root, "cargo", &["fmt", "--all", "--check"]))?;
     step("licences and sources", || licences(root))?;
     step("lints", || run(root, "cargo", &["clippy", "--workspace", "--all-targets", "-q", "--", "-D", "warnings"]))?;
@@ -45,6 +46,7 @@ fn ci(root: &Path) -> Result<()> {
             .args(["test", "--workspace", "--", "--nocapture"])
             .current_dir(root)
             .env("CANDOR_PYTHON", &python)
+            .env("CANDOR_NODE_MODULES", &modules)
             .env("RUST_BACKTRACE", "0")
             .status()
             .context("run cargo test")?;
@@ -229,6 +231,21 @@ fn python(root: &Path) -> Result<PathBuf> {
         })?;
     }
     Ok(python)
+}
+
+/// The provider of single sign-on that tests sign in at; its folder of modules.
+fn node(root: &Path) -> Result<PathBuf> {
+    let folder = root.join("target/node");
+    let modules = folder.join("node_modules");
+    if !modules.join("oidc-provider/package.json").exists() {
+        step("node environment", || {
+            std::fs::create_dir_all(&folder).context("make target/node")?;
+            let install =
+                ["install", "--silent", "--no-audit", "--no-fund", "--prefix", "target/node", "oidc-provider@9.13.3"];
+            run(root, "npm", &install)
+        })?;
+    }
+    Ok(modules)
 }
 
 /// Every dependency comes from the registry and has an allowed licence. Advisories need a database that is not

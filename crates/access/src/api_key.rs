@@ -16,6 +16,10 @@ pub const PREFIX: &str = "candor_";
 const SECRET_BYTES: usize = 32;
 /// Random bytes of a key's id.
 const ID_BYTES: usize = 6;
+/// Kind of the record that makes a key.
+pub const CREATED: &str = "API_KEY_CREATED";
+/// Kind of the record that ends one.
+pub const REVOKED: &str = "API_KEY_REVOKED";
 /// Value of `/register` in the records about keys: under it all of them are found.
 pub const REGISTER: &str = "api-keys";
 
@@ -94,6 +98,8 @@ pub struct ApiKey {
     digest: Hash,
     /// What it may do.
     pub grant: Grant,
+    /// Who made it.
+    pub maker: String,
     /// From when on it is revoked.
     pub revoked: Option<UnixMillis>,
 }
@@ -199,7 +205,7 @@ impl Keyring {
         };
         let Some(id) = text("key_id") else { return };
         match kind {
-            "API_KEY_CREATED" => {
+            CREATED => {
                 let digest = text("key_sha256").and_then(|hex| proof::encoding::from_hex(hex.as_bytes()).ok());
                 let Some(digest) = digest.map(Hash) else { return };
                 let scopes: Vec<Scope> = list("scopes").into_iter().filter_map(Scope::parse).collect();
@@ -215,9 +221,11 @@ impl Keyring {
                     expires: time("expires"),
                     label: text("label").map(str::to_owned),
                 };
-                self.keys.insert(id.to_owned(), ApiKey { id: id.to_owned(), digest, grant, revoked: None });
+                let maker = text("actor").unwrap_or_default().to_owned();
+                let key = ApiKey { id: id.to_owned(), digest, grant, maker, revoked: None };
+                self.keys.insert(id.to_owned(), key);
             }
-            "API_KEY_REVOKED" => {
+            REVOKED => {
                 if let (Some(key), Some(at)) = (self.keys.get_mut(id), time("effective")) {
                     key.revoked = Some(key.revoked.map_or(at, |before| before.min(at)));
                 }

@@ -14,6 +14,7 @@
 pub mod api_key;
 pub mod backoff;
 pub mod breached;
+pub mod change;
 pub mod grant;
 pub mod password;
 pub mod policy;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::password::Hashed;
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Sessions of one person, at most: the oldest ends.
 pub const SESSIONS_MAX: usize = 20;
 /// An invitation opens for so long.
@@ -62,6 +62,20 @@ pub struct Person {
     /// When they last signed in (milliseconds).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_in_ms: Option<u64>,
+    /// Whether they come by single sign-on: then their roles are what the provider says, and there is no password.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sso: bool,
+}
+
+impl Person {
+    /// Somebody who has not come yet.
+    pub fn invited(id: String, address: String, name: String) -> Person {
+        Person { id, address, name, password: None, second: None, last_in_ms: None, sso: false }
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A second factor: codes by time (RFC 6238), and codes for when the device is lost.
@@ -93,8 +107,14 @@ pub struct Session {
     /// A customer's subject; none of a person who works here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<u64>,
-    /// How they signed in: password, mfa, link.
+    /// How they signed in: password, mfa, sso, link.
     pub method: String,
+    /// Whether a provider of single sign-on says that it asked for a second factor.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub second_factor: bool,
+    /// What the provider calls the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_session: Option<String>,
     /// When (milliseconds).
     pub started_ms: u64,
     /// When it was last used, to a minute.
@@ -124,6 +144,24 @@ pub struct Link {
     pub until_ms: u64,
 }
 
+/// What a person is known by elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alias {
+    /// The issuer and subject of a provider of single sign-on.
+    Provider,
+    /// What a provider calls a session.
+    ProviderSession,
+}
+
+impl Alias {
+    fn name(self) -> &'static str {
+        match self {
+            Alias::Provider => "provider",
+            Alias::ProviderSession => "provider-session",
+        }
+    }
+}
+
 /// See the module.
 pub struct Store {
     connection: Mutex<Connection>,
@@ -139,6 +177,7 @@ enum Table {
     Person,
     Session,
     Link,
+    Alias,
 }
 
 impl Table {
@@ -147,6 +186,7 @@ impl Table {
             Table::Person => "person",
             Table::Session => "session",
             Table::Link => "link",
+            Table::Alias => "alias",
         }
     }
 }
@@ -170,7 +210,8 @@ impl Store {
         match version {
             0 => connection.execute_batch(SCHEMA).map_err(sql("make"))?,
             // Version 2 has customers' sessions and links beside; what version 1 wrote reads as it did.
-            1 => connection.execute_batch("PRAGMA user_version = 2;").map_err(sql("make"))?,
+            // Version 3 has what people are known by elsewhere beside.
+            1 | 2 => connection.execute_batch(ALIASES).map_err(sql("make"))?,
             VERSION => {}
             _ => return Err(StoreError::Corrupt),
         }
@@ -389,7 +430,7 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub fn end_session(&self, token: &str) -> Result<bool, StoreError> {
-        self.remove(Table::Session, &self.hash("session", token))
+        self.end(&self.hash("session", token))
     }
 
     /// Ends a session where it is kept; whether it was still there.
@@ -397,7 +438,46 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub fn end_row(&self, row: &SessionRow) -> Result<bool, StoreError> {
-        self.remove(Table::Session, &row.0)
+        self.end(&row.0)
+    }
+
+    /// A session, and by what a provider knows it.
+    fn end(&self, row: &Row) -> Result<bool, StoreError> {
+        let session: Option<Session> = self.get(Table::Session, row)?;
+        if let Some(known) = session.and_then(|session| session.provider_session) {
+            self.drop_alias(Alias::ProviderSession, &known)?;
+        }
+        self.remove(Table::Session, row)
+    }
+
+    // ---- What people are known by elsewhere
+
+    /// Whose an alias is: a person's id, also of one who was forgotten.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn known_as(&self, alias: Alias, text: &str) -> Result<Option<String>, StoreError> {
+        self.get(Table::Alias, &self.hash(alias.name(), text))
+    }
+
+    /// Keeps by what somebody is known.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put_alias(&self, alias: Alias, text: &str, person: &str) -> Result<(), StoreError> {
+        let (row, of) = (self.hash(alias.name(), text), self.hash("person", person));
+        let sealed = self.seal(Table::Alias, &row, &person)?;
+        let write = "INSERT INTO alias VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET person = ?2, box = ?3";
+        self.connection()?.execute(write, params![row, of, sealed]).map_err(sql("write"))?;
+        Ok(())
+    }
+
+    /// Drops one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn drop_alias(&self, alias: Alias, text: &str) -> Result<bool, StoreError> {
+        self.remove(Table::Alias, &self.hash(alias.name(), text))
     }
 
     // ---- Links
@@ -465,6 +545,13 @@ impl Store {
     }
 }
 
+const ALIASES: &str = "
+    BEGIN;
+    CREATE TABLE alias(id BLOB PRIMARY KEY, person BLOB NOT NULL, box BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX alias_of ON alias(person);
+    PRAGMA user_version = 3;
+    COMMIT;";
+
 const SCHEMA: &str = "
     BEGIN;
     CREATE TABLE person(id BLOB PRIMARY KEY, address BLOB NOT NULL UNIQUE, box BLOB NOT NULL) WITHOUT ROWID;
@@ -473,7 +560,9 @@ const SCHEMA: &str = "
     CREATE INDEX session_of ON session(person, started);
     CREATE TABLE link(id BLOB PRIMARY KEY, person BLOB NOT NULL, box BLOB NOT NULL) WITHOUT ROWID;
     CREATE INDEX link_of ON link(person);
-    PRAGMA user_version = 2;
+    CREATE TABLE alias(id BLOB PRIMARY KEY, person BLOB NOT NULL, box BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX alias_of ON alias(person);
+    PRAGMA user_version = 3;
     COMMIT;";
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use access::change::Sort;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use proof::encoding::is_token;
@@ -54,6 +55,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "File of breached passwords, ordered by their SHA-1 as Have I Been Pwned gives it: nobody takes one of them (docs/people.md).",
     ),
     (
+        "second_person",
+        "[\"users\", \"keys\", \"grants\"]",
+        "What takes a second person once two people here may decide it: \"users\" (invitations, roles, ways in, ends), \"keys\" (made or renewed), \"grants\" (given); [] for nothing (docs/people.md).",
+    ),
+    (
         "public_url",
         "none",
         "Address of this server as customers see it, such as \"https://history.shop.example\"; together with mail it lets them in at /my (docs/own-history.md).",
@@ -72,6 +78,35 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     ),
     ("mail.user", "none", "Name to sign in to the relay with; together with password_file."),
     ("mail.password_file", "none", "File with the password for the relay, mode 0600."),
+    (
+        "oidc.issuer",
+        "none",
+        "Provider of single sign-on (OpenID Connect), as its discovery document names it (docs/people.md).",
+    ),
+    ("oidc.client_id", "none", "What this server is called there."),
+    ("oidc.client_secret_file", "none", "File with its secret, mode 0600; none of a public client."),
+    ("oidc.name", "\"your work account\"", "What people call it: \"Sign in with ...\"."),
+    ("oidc.scopes", "[\"email\", \"profile\"]", "Scopes asked for beside openid."),
+    (
+        "oidc.role_claim",
+        "\"groups\"",
+        "Claim that says what somebody is, a text or a list; a dot leads into an object, as in \"realm_access.roles\".",
+    ),
+    (
+        "oidc.roles.VALUE",
+        "none",
+        "Roles here of whom the claim gives this value, such as [\"customer_service\"]; who has none of them does not come in.",
+    ),
+    (
+        "oidc.hosts",
+        "[]",
+        "Hosts (with a port where it is not the usual one) beside the issuer's own that its discovery document may name.",
+    ),
+    (
+        "oidc.ca_file",
+        "those that the system trusts",
+        "PEM file of the authorities that the provider's certificate is held against.",
+    ),
     ("workers", "2", "Threads that validate and seal, 1 to 64."),
     (
         "sources.NAME.recipients",
@@ -144,9 +179,61 @@ pub struct Config {
     pub verify_days: u16,
     pub workers: usize,
     pub breached_passwords: Option<PathBuf>,
+    pub second_person: Vec<SecondPerson>,
     pub public_url: Option<String>,
     pub mail: Option<Mail>,
+    pub oidc: Option<Oidc>,
     pub sources: BTreeMap<String, Source>,
+}
+
+/// Single sign-on by OpenID Connect.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    #[serde(default = "provider_name")]
+    pub name: String,
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret_file: Option<PathBuf>,
+    #[serde(default = "provider_scopes")]
+    pub scopes: Vec<String>,
+    #[serde(default = "provider_claim")]
+    pub role_claim: String,
+    pub roles: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    pub ca_file: Option<PathBuf>,
+}
+
+fn provider_name() -> String {
+    "your work account".into()
+}
+
+fn provider_scopes() -> Vec<String> {
+    vec!["email".into(), "profile".into()]
+}
+
+fn provider_claim() -> String {
+    "groups".into()
+}
+
+/// What takes a second person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecondPerson {
+    Users,
+    Keys,
+    Grants,
+}
+
+impl From<SecondPerson> for Sort {
+    fn from(sort: SecondPerson) -> Sort {
+        match sort {
+            SecondPerson::Users => Sort::Users,
+            SecondPerson::Keys => Sort::Keys,
+            SecondPerson::Grants => Sort::Grants,
+        }
+    }
 }
 
 /// How mail is sent.
@@ -275,8 +362,10 @@ impl Default for Config {
             verify_days: 7,
             workers: 2,
             breached_passwords: None,
+            second_person: vec![SecondPerson::Users, SecondPerson::Keys, SecondPerson::Grants],
             public_url: None,
             mail: None,
+            oidc: None,
             sources,
         }
     }

@@ -40,6 +40,7 @@ impl Post for Relay {
 pub fn reach(data: &Path, config: &Config) -> Result<Option<Reach>> {
     let (mail, url) = match (&config.mail, &config.public_url) {
         (None, None) => return Ok(None),
+        (None, Some(_)) if config.oidc.is_some() => return Ok(None),
         (Some(mail), Some(url)) => (mail, url),
         _ => bail!("serve: mail and public_url belong together: set both, or neither"),
     };

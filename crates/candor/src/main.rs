@@ -27,6 +27,7 @@ mod serve;
 mod silence;
 mod source_state;
 mod space;
+mod sso;
 mod trail;
 mod workers;
 

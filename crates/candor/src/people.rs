@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use access::breached::List;
+use access::change::Proposals;
 use access::grant::Grants;
 use access::role::Role;
 use access::store::{Person, Store};
@@ -50,6 +51,21 @@ pub fn grants(trail: &Trail) -> Result<Grants> {
         Ok(())
     })?;
     Ok(grants)
+}
+
+/// The changes that wait for a second person.
+pub fn changes(trail: &Trail) -> Result<Proposals> {
+    let mut changes = Proposals::default();
+    let views = trail.views()?;
+    for index in views.find(Thing::Own, access::change::REGISTER, RECORDS_MAX)? {
+        let (stored, owner) = (trail.intake.reader().entry(index)?, views.owner(index)?);
+        let record = open::whole(&stored, owner, &mut *trail.store.lock()?, &trail.catalogue)?;
+        if let Some((kind, record)) = record {
+            let about = owner.filter(|_| record.get("of_person").is_some_and(|of| of == true));
+            changes.apply(&kind.name, &record, about, index);
+        }
+    }
+    Ok(changes)
 }
 
 /// The records of a register of Candor's own, the oldest first.
@@ -149,15 +165,7 @@ fn first(trail: &Trail, store: &Store, users: &mut Users) -> Result<String> {
             trail.intake.own_one(INVITED, facts.clone())?;
             users.apply(INVITED, &facts);
             // Who it is says who takes the link.
-            let nobody = Person {
-                id: id.clone(),
-                address: String::new(),
-                name: String::new(),
-                password: None,
-                second: None,
-                last_in_ms: None,
-            };
-            store.put(&nobody)?;
+            store.put(&Person::invited(id.clone(), String::new(), String::new()))?;
             id
         }
     };

@@ -160,8 +160,11 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         submit,
         catalogue: Arc::clone(&trail.catalogue),
         keys: keyring(trail)?,
+        changes: crate::people::changes(trail)?,
+        second_person: trail.config.second_person.iter().map(|sort| (*sort).into()).collect(),
         people: Some(people),
         reach: crate::mail::reach(&trail.paths.data, &trail.config)?,
+        provider: crate::sso::provider(&trail.paths.data, &trail.config)?,
         sources: trail.config.sources.iter().map(|(name, source)| (name.clone(), expected(source))).collect(),
         environment: trail.config.environment.clone(),
         name: short_name(&trail.intake.reader().identity().origin),
@@ -306,6 +309,7 @@ async fn beat(app: Arc<App>, intake: Intake) {
             }
             if look {
                 worker.know_staff();
+                worker.close_expired();
             }
             let now = if look { crate::clock_state::synchronised().unwrap_or(true) } else { synchronised };
             if synchronised && !now {
@@ -366,9 +370,9 @@ impl Submit for Intaking {
         self.workers.take(Job { source: source.to_owned(), lines, done });
     }
 
-    fn own_about(&self, kind: &'static str, facts: Value, subject: Option<u64>) -> std::result::Result<u64, String> {
-        let recorded = self.intake.own(vec![OwnRecord { kind, fields: facts, subject }])?;
-        recorded.first().copied().ok_or_else(|| "the record has no index".to_owned())
+    fn own_all(&self, records: Vec<(&'static str, Value, Option<u64>)>) -> std::result::Result<Vec<u64>, String> {
+        let record = |(kind, fields, subject)| OwnRecord { kind, fields, subject };
+        self.intake.own(records.into_iter().map(record).collect())
     }
 
     fn replay(&self, entry: u64, purpose: &Purpose) -> std::result::Result<Value, NotReplayed> {

@@ -375,6 +375,16 @@ impl Guard {
         Ok(())
     }
 
+    /// The facts of a record of Candor's own, as the trail has them; none where they are gone.
+    ///
+    /// # Errors
+    /// The entry cannot be read.
+    pub fn facts_of(&self, entry: u64) -> Result<serde_json::Map<String, Value>, Error> {
+        let stored = self.reader.entry(entry)?;
+        let facts = open::facts(&stored, &mut *self.store.lock()?, &self.catalogue)?;
+        Ok(facts.map(|(_, facts)| facts).unwrap_or_default())
+    }
+
     /// A receipt of one entry. It shows nothing that a sender wrote, so it names no person; that it was made is
     /// recorded.
     ///

@@ -170,6 +170,9 @@ const SHIPPED: &[&str] = shipped![
     "CASE_CLOSED",
     "REVIEW_DUE",
     "REVIEW_SIGNED",
+    // What waits for a second person.
+    "CHANGE_PROPOSED",
+    "CHANGE_DECIDED",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

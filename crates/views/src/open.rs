@@ -93,11 +93,27 @@ pub fn facts<'c>(
     store: &mut KeyStore,
     catalogue: &'c Catalogue,
 ) -> Result<Option<(&'c Kind, Map<String, Value>)>, Error> {
-    let opened = open(stored, &keys(stored, None, store)?, catalogue)?;
+    whole(stored, None, store, catalogue)
+}
+
+/// The same with the personal fields, where their subject lives.
+///
+/// # Errors
+/// As [`open`].
+pub fn whole<'c>(
+    stored: &StoredEntry,
+    owner: Option<u64>,
+    store: &mut KeyStore,
+    catalogue: &'c Catalogue,
+) -> Result<Option<(&'c Kind, Map<String, Value>)>, Error> {
+    let opened = open(stored, &keys(stored, owner, store)?, catalogue)?;
     let (Some(id), Ok(body)) = (opened.kind, &opened.facts) else { return Ok(None) };
     let kind = catalogue.kind(id);
     let mut record = Map::new();
-    body.fields().iter().for_each(|field| kind.put(&mut record, field.number, field.value));
+    let bodies = [Some(body), opened.personal.as_ref().ok()];
+    for field in bodies.into_iter().flatten().flat_map(|body| body.fields()) {
+        kind.put(&mut record, field.number, field.value);
+    }
     Ok(Some((kind, record)))
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use access::api_key::Keyring;
+use access::change::{Proposals, Sort};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -21,11 +22,13 @@ use record::things::SHAPES;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
-use crate::people::{People, Reach};
+use crate::people::{People, Provider, Reach};
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
-use crate::{alerts, cases, completeness, grants, keys, openapi, page, quarantine, records, registers, search, trail};
+use crate::{
+    alerts, cases, changes, completeness, grants, keys, openapi, page, quarantine, records, registers, search, trail,
+};
 
 /// Bounds of the server; each is documented in `docs/api.md`.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +81,10 @@ pub struct Parts {
     pub catalogue: Arc<Catalogue>,
     /// Keys known at start.
     pub keys: Keyring,
+    /// Changes that wait for a second person at start.
+    pub changes: Proposals,
+    /// What takes a second person.
+    pub second_person: Vec<Sort>,
     /// The sources that may be written to, and what is expected of each.
     pub sources: BTreeMap<String, Expected>,
     /// Environment of the deployment, as records name it.
@@ -92,6 +99,8 @@ pub struct Parts {
     pub people: Option<Arc<People>>,
     /// How customers are reached; none where nothing is sent to them.
     pub reach: Option<Reach>,
+    /// Single sign-on; none where it is not configured.
+    pub provider: Option<Arc<dyn Provider>>,
     /// When the trail was last verified, and whether it held.
     pub verified: Arc<dyn Fn() -> Option<(UnixMillis, bool)> + Send + Sync>,
     /// Whether connections are encrypted here.
@@ -104,6 +113,7 @@ pub struct Parts {
 pub struct App {
     pub(crate) parts: Parts,
     pub(crate) keys: RwLock<Keyring>,
+    pub(crate) changes: RwLock<Proposals>,
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Mutex<Refusals>,
     pub(crate) writes: Arc<Semaphore>,
@@ -135,6 +145,7 @@ impl App {
         .to_string();
         Arc::new(App {
             keys: RwLock::new(std::mem::take(&mut parts.keys)),
+            changes: RwLock::new(std::mem::take(&mut parts.changes)),
             metrics: Metrics::default(),
             refusals: Mutex::default(),
             writes: Arc::new(Semaphore::new(parts.limits.writes_max)),
@@ -234,6 +245,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/cases/{id}/close", post(cases::close))
         .route("/v1/completeness", get(completeness::all))
         .route("/v1/completeness/{cycle}", get(completeness::one))
+        .route("/v1/changes", get(changes::list))
         .route("/v1/checkpoint", get(trail::checkpoint))
         .route("/v1/grants", get(grants::list).post(grants::create))
         .route("/v1/grants/{id}/revoke", post(grants::revoke))

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use access::change::stands_behind;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use reads::cases::{CaseStep, FINDINGS};
+use reads::decide::Purpose;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::grants::line;
 use crate::keys::object;
+use crate::lock;
 use crate::problem::Problem;
 use crate::registers::{THING_ID_MAX, checked_id};
 use crate::search::{asked, blocking};
@@ -50,14 +53,18 @@ pub(crate) async fn close(
     taken(&app, id, purpose, step).await
 }
 
-async fn taken(
-    app: &Arc<App>,
-    id: String,
-    purpose: reads::decide::Purpose,
-    step: CaseStep,
-) -> Result<Response, Problem> {
+/// Takes a step of a case. Who made a key, and the key, are one where it is asked whose case it is.
+pub(crate) fn step_of(app: &App, purpose: &Purpose, id: &str, step: &CaseStep) -> Result<u64, Problem> {
+    let own = |about: &str| {
+        let keys = lock::read(&app.keys);
+        stands_behind(about, &purpose.actor, &keys) || stands_behind(&purpose.actor, about, &keys)
+    };
+    Ok(app.parts.guard.case_step(purpose, id, step, own)?)
+}
+
+async fn taken(app: &Arc<App>, id: String, purpose: Purpose, step: CaseStep) -> Result<Response, Problem> {
     blocking(app, move |app| {
-        let entry = app.parts.guard.case_step(&purpose, &id, &step)?;
+        let entry = step_of(app, &purpose, &id, &step)?;
         Ok(Json(json!({"case_id": id, "entry": entry})).into_response())
     })
     .await

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use access::change::{Proposal, Sort};
 use access::grant::{self, GIVEN, Grant, LASTS_MS_MAX, NAMES_MAX, REVOKED, What};
 use access::policy::Action;
 use access::user::Standing;
@@ -17,6 +18,7 @@ use reads::guard::Of;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
+use crate::changes;
 use crate::keys::object;
 use crate::lock;
 use crate::problem::Problem;
@@ -71,8 +73,16 @@ impl Asking {
     }
 }
 
-/// Gives a grant; the entry that says so.
-pub(crate) fn give(app: &App, purpose: &Purpose, asking: Asking) -> Result<(Grant, u64), Problem> {
+/// What came of asking for a grant.
+pub(crate) enum Given {
+    /// It holds; the entry that says so.
+    Now(Box<Grant>, u64),
+    /// It waits for a second person.
+    Waits(Box<Proposal>),
+}
+
+/// Gives a grant, or proposes it where that takes a second person.
+pub(crate) fn give(app: &App, purpose: &Purpose, asking: Asking) -> Result<Given, Problem> {
     let guard = &app.parts.guard;
     guard.may(purpose, Action::GiveGrant, None)?;
     asking.check(app)?;
@@ -114,10 +124,13 @@ pub(crate) fn give(app: &App, purpose: &Purpose, asking: Asking) -> Result<(Gran
     if let Some(customer) = asking.customer {
         facts["customer_id"] = customer.into();
     }
+    if changes::waits(app, Sort::Grants) {
+        return Ok(Given::Waits(Box::new(changes::propose(app, GIVEN, &facts, subject)?)));
+    }
     let entry = take_effect(app, GIVEN, facts, subject)?;
     // As the trail has it: a secret in the reason was cut.
     let given = guard.grants(|grants| grants.get(&given.id).cloned()).unwrap_or(given);
-    Ok((given, entry))
+    Ok(Given::Now(Box::new(given), entry))
 }
 
 /// Takes a grant back; the entry that says so.
@@ -245,11 +258,13 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let (_, purpose) = asked(&app, &headers, query.as_deref(), &[], "api-grants")?;
     let asking = asking(&object(&app, &headers, body, &FIELDS).await?)?;
-    blocking(&app, move |app| {
-        let (grant, entry) = give(app, &purpose, asking)?;
-        let mut body = shown(&grant, app.now());
-        body["entry"] = entry.into();
-        Ok((StatusCode::CREATED, Json(body)).into_response())
+    blocking(&app, move |app| match give(app, &purpose, asking)? {
+        Given::Now(grant, entry) => {
+            let mut body = shown(&grant, app.now());
+            body["entry"] = entry.into();
+            Ok((StatusCode::CREATED, Json(body)).into_response())
+        }
+        Given::Waits(proposal) => Ok(changes::accepted(json!({}), &proposal)),
     })
     .await
 }

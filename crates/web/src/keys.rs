@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use access::api_key::{self, ApiKey, Grant, Scope};
+use access::change::Sort;
 use access::policy::Action;
 use access::role::Role;
 use axum::Json;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::auth;
 use crate::body::{self, Share};
+use crate::changes;
 use crate::lock;
 use crate::problem::Problem;
 use crate::search::blocking;
@@ -155,12 +157,23 @@ async fn make(
             "there are 10000 keys: more than a trail may have",
         ));
     }
-    let (token, facts) = api_key::create(&(app.parts.random)(), &grant, replaces.as_ref().map(|(id, _)| id.as_str()));
+    let (token, mut facts) =
+        api_key::create(&(app.parts.random)(), &grant, replaces.as_ref().map(|(id, _)| id.as_str()));
     let id = facts["key_id"].as_str().unwrap_or_default().to_owned();
     let after = Arc::clone(&app);
-    commit(&app, "API_KEY_CREATED", facts, &actor).await?;
+    let waits = blocking(&app, |app| Ok(changes::waits(app, Sort::Keys))).await?;
+    if waits {
+        facts["actor"] = actor.into();
+        if let Some((_, at)) = &replaces {
+            facts["effective"] = at.rfc3339().into();
+        }
+        let proposal = blocking(&app, move |app| changes::propose(app, api_key::CREATED, &facts, None)).await?;
+        // It opens nothing before somebody else has approved it; then whoever asked for it has it already.
+        return Ok(changes::accepted(json!({"id": id, "key": token.expose(), "active": false}), &proposal));
+    }
+    commit(&app, api_key::CREATED, facts, &actor).await?;
     if let Some((old, at)) = replaces {
-        commit(&after, "API_KEY_REVOKED", api_key::revoke(&old, at), &actor).await?;
+        commit(&after, api_key::REVOKED, api_key::revoke(&old, at), &actor).await?;
     }
     let keys = lock::read(&after.keys);
     let mut body = keys.get(&id).map_or(Value::Null, |key| shown(&after, key));
@@ -202,7 +215,7 @@ pub(crate) async fn revoke(
     if key.id == caller.key.id {
         return Err(Problem::new(StatusCode::CONFLICT, "own-key", "a key may not revoke itself: use another one"));
     }
-    commit(&app, "API_KEY_REVOKED", api_key::revoke(&id, app.now()), &caller.actor()).await?;
+    commit(&app, api_key::REVOKED, api_key::revoke(&id, app.now()), &caller.actor()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -14,6 +14,7 @@ pub mod app;
 mod auth;
 mod body;
 mod cases;
+mod changes;
 mod completeness;
 mod cursor;
 mod grants;

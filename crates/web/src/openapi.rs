@@ -316,7 +316,13 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
         ("413", "the body is over its limit"),
         ("415", "another media type"),
     ];
-    let made = json!({"201": json_answer("the key; its text is shown this once", reference("Key"))});
+    let waits = json!({"type": "object", "required": ["id", "key", "active", "proposal"], "properties": {
+        "id": {"type": "string"}, "key": {"type": "string"}, "active": {"const": false}, "proposal": proposal(),
+    }});
+    let made = json!({
+        "201": json_answer("the key; its text is shown this once", reference("Key")),
+        "202": json_answer("the key, which opens nothing before a second person has approved it", waits),
+    });
     let listed = json!({"200": json_answer("all keys, without their texts", json!({"type": "object", "required": ["keys"], "properties": {"keys": {"type": "array", "items": reference("Key")}}}))});
     let all = json!({
         "get": {"operationId": "listKeys", "summary": "List the keys", "responses": answers(listed, &[])},
@@ -330,6 +336,18 @@ fn keys(sources: &[String]) -> (Value, Value, Value) {
     more.push(("404", "there is none"));
     let rotate = json!({"parameters": [id], "post": {"operationId": "rotateKey", "summary": "Replace a key, the old one going on for a while", "requestBody": body(overlap), "responses": answers(made, &more)}});
     (all, one, rotate)
+}
+
+/// A change that waits for a second person.
+fn proposal() -> Value {
+    json!({
+        "type": "object", "required": ["proposal_id", "change_kind", "entry", "waits_until", "record"],
+        "description": "decided by a person at /changes (docs/people.md)",
+        "properties": {
+            "proposal_id": {"type": "string"}, "change_kind": {"type": "string"}, "entry": index(),
+            "waits_until": {"type": "string"}, "record": {"type": "object", "description": "the fields of the record that it will be, but the personal ones"},
+        },
+    })
 }
 
 /// What is written down by hand.
@@ -461,6 +479,7 @@ fn grants() -> (Value, Value) {
         ("413", "the body is over its limit"),
         ("415", "another media type"),
     ];
+    let waits = json!({"type": "object", "required": ["proposal"], "properties": {"proposal": proposal()}});
     let unfit = problem("what the body says does not go together, or names nobody");
     let list =
         answers(json!({"200": json_answer("grants: all, for who gives them; else one's own", page)}), &more[..1]);
@@ -470,7 +489,7 @@ fn grants() -> (Value, Value) {
             "operationId": "giveGrant", "summary": "Give somebody leave to read",
             "description": "Needs the scope read and a role that gives grants. Who gives one can't use it.",
             "parameters": why(), "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
-            "responses": answers(json!({"201": json_answer("it holds", grant), "409": unfit}), &more),
+            "responses": answers(json!({"201": json_answer("it holds", grant), "202": json_answer("it waits for a second person", waits), "409": unfit}), &more),
         },
     });
     let reference = json!({"type": "object", "additionalProperties": false, "required": ["change_reference"], "properties": {"change_reference": line(128)}});
@@ -597,6 +616,15 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
     let (all_grants, revoke_grant) = grants();
     described["paths"]["/v1/cases/{id}/note"] = case_step("note", "Note what was found out");
     described["paths"]["/v1/cases/{id}/close"] = case_step("close", "Close a case");
+    let waiting = json!({"type": "object", "required": ["changes", "tree_size"], "properties": {
+        "changes": {"type": "array", "items": proposal()}, "tree_size": index(),
+    }});
+    described["paths"]["/v1/changes"] = get(
+        "listChanges",
+        "Changes that wait for a second person",
+        Vec::new(),
+        answers(json!({"200": json_answer("what waits, the oldest first", waiting)}), &[]),
+    );
     described["paths"]["/v1/grants"] = all_grants;
     described["paths"]["/v1/grants/{id}/revoke"] = revoke_grant;
     described["paths"]["/v1/add"] = by_hand(sources);

@@ -97,7 +97,16 @@ pub trait Submit: Send + Sync {
     ///
     /// # Errors
     /// It is not durable.
-    fn own_about(&self, kind: &'static str, facts: Value, subject: Option<u64>) -> Result<u64, String>;
+    fn own_about(&self, kind: &'static str, facts: Value, subject: Option<u64>) -> Result<u64, String> {
+        let entries = self.own_all(vec![(kind, facts, subject)])?;
+        entries.first().copied().ok_or_else(|| "the record has no index".to_owned())
+    }
+
+    /// The same of several, in one step: all are durable or none is.
+    ///
+    /// # Errors
+    /// They are not durable.
+    fn own_all(&self, records: Vec<(&'static str, Value, Option<u64>)>) -> Result<Vec<u64>, String>;
 
     /// Takes in again what is kept in the quarantine, as if its source sent it now; what became of it. Waits until it is
     /// durable.

@@ -14,14 +14,7 @@ fn link(store: &Store, now_ms: u64) -> String {
 }
 
 fn person() -> Person {
-    Person {
-        id: "u-1".into(),
-        address: "Staff.One@shop.example".into(),
-        name: "Staff One".into(),
-        password: None,
-        second: None,
-        last_in_ms: None,
-    }
+    Person::invited("u-1".into(), "Staff.One@shop.example".into(), "Staff One".into())
 }
 
 #[test]
@@ -65,6 +58,8 @@ fn a_newer_link_ends_the_older_and_sessions_end_one_by_one() {
             person: "u-1".into(),
             subject: None,
             method: "password".into(),
+            second_factor: false,
+            provider_session: None,
             started_ms: number,
             seen_ms: number,
             form_token: "f".into(),

@@ -45,6 +45,18 @@ enum Command {
         #[arg(long)]
         without_second_factor: bool,
     },
+    /// End an account, such as that of one of two administrators who has left: the other could not end it alone.
+    ///
+    /// Sessions, password and links of it are gone; the id does not come back. It is recorded (USER_CHANGED, ended).
+    End {
+        #[command(flatten)]
+        data: Data,
+        /// Id, as the list shows it.
+        id: String,
+        /// Under which it was decided: a ticket, a minute.
+        #[arg(long, value_name = "REFERENCE")]
+        reference: String,
+    },
 }
 
 impl User {
@@ -69,9 +81,27 @@ impl User {
                 trail.close()?;
                 println!("{}", made?);
             }
+            Command::End { data, id, reference } => {
+                let trail = Trail::open(&data.data, OpenMode::default())?;
+                let ended = end(&trail, &id, &reference);
+                trail.close()?;
+                ended?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn end(trail: &Trail, id: &str, reference: &str) -> Result<()> {
+    let users = people::users(trail)?;
+    let user = users.get(id).context("user end: there is nobody of this id: `candor user list` shows them")?;
+    // What an end that was cut off left is ended again, without another entry.
+    if user.standing != Standing::Ended {
+        let mut facts = changed(id, Change::Ended, &super::actor());
+        facts["change_reference"] = reference.into();
+        trail.intake.own_one(CHANGED, facts)?;
+    }
+    Ok(people::store(trail)?.forget(id)?)
 }
 
 fn link(trail: &Trail, id: &str, reference: &str, without_second_factor: bool) -> Result<String> {

@@ -117,6 +117,11 @@ impl Server {
         self.send_as(&self.address.to_string(), method, path, (headers, body))
     }
 
+    /// A port that nothing listens at.
+    pub fn free_port() -> SocketAddr {
+        free_port()
+    }
+
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Reply {
         self.send_as("test", method, path, (headers, body))
     }
@@ -145,6 +150,18 @@ impl Server {
     pub fn read(&self, key: &str, path: &str) -> Reply {
         let joint = if path.contains('?') { '&' } else { '?' };
         self.get(key, &format!("{path}{joint}justification=test"))
+    }
+
+    /// Sends JSON; status and JSON of the answer.
+    pub fn post_json(&self, path: &str, key: &str, body: &Value) -> (u16, Value) {
+        let headers = [bearer(key), ("Content-Type", "application/json".to_owned())];
+        let reply = self.send("POST", path, &headers, body.to_string().as_bytes());
+        (reply.status, serde_json::from_slice(&reply.body).unwrap_or_default())
+    }
+
+    pub fn get_json(&self, path: &str, key: &str) -> (u16, Value) {
+        let reply = self.get(key, path);
+        (reply.status, serde_json::from_slice(&reply.body).unwrap_or_default())
     }
 
     pub fn post(&self, key: &str, kind: &str, more: &[(&str, String)], body: &[u8]) -> Reply {
@@ -192,12 +209,14 @@ pub fn read_reply(stream: TcpStream) -> Reply {
     reader.read_line(&mut line).expect("a status line");
     let status =
         line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {line:?}"));
-    let mut headers = BTreeMap::new();
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
     loop {
         line.clear();
         reader.read_line(&mut line).expect("a header");
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+        // Several cookies: each on a line.
+        let held: &mut String = headers.entry(name.to_ascii_lowercase()).or_default();
+        *held = if held.is_empty() { value.to_owned() } else { format!("{held}\n{value}") };
     }
     let mut body = Vec::new();
     match headers.get("content-length").and_then(|length| length.parse::<u64>().ok()) {

@@ -191,6 +191,16 @@ def walk(pages, server):
             for _ in range(11):
                 page.goto(base + "/users")
         context.close()
+    # Who gives leave needs another of the three who may.
+    pages.in_all_ways(states["compliance_officer"], [("changes", "/changes")])
+    pages.in_all_ways(states["legal"], [("changes-own", "/changes")])
+    context = pages.context("light", states["compliance_officer"], java_script_enabled=False)
+    page = context.new_page()
+    page.goto(base + "/changes")
+    page.click("text=Approve")
+    if "Nothing waits." not in page.inner_text("main"):
+        pages.wrong.append("changes: what was approved still waits")
+    context.close()
     # A customer: asks for a link, follows it, comes in; also without script.
     context = pages.context("light", java_script_enabled=False)
     customer = context.new_page()

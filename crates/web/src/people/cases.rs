@@ -13,7 +13,7 @@ use record::things::shape;
 
 use super::{Head, SignedIn, field, html, own_form, readable, signed_in, to};
 use crate::app::App;
-use crate::cases::NOTE_MAX;
+use crate::cases::{NOTE_MAX, step_of};
 use crate::problem::Problem;
 use crate::search::blocking;
 
@@ -75,7 +75,7 @@ pub(crate) async fn step(State(app): State<Arc<App>>, headers: HeaderMap, body: 
         _ => return Err(Problem::bad(format!("finding must be one of {}", FINDINGS.join(", ")))),
     };
     blocking(&app, move |app| {
-        app.parts.guard.case_step(&who.purpose("cases", "", "page-cases"), &id, &step)?;
+        step_of(app, &who.purpose("cases", "", "page-cases"), &id, &step)?;
         Ok(to("/cases"))
     })
     .await

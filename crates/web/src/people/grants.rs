@@ -13,9 +13,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use proof::time::UnixMillis;
 
-use super::{Head, People, SignedIn, field, html, off, own_form, signed_in, stored, time, to};
+use super::{Head, People, SignedIn, field, html, named, off, own_form, signed_in, time, to};
 use crate::app::App;
-use crate::grants::{Asking, give, state, take_back, visible};
+use crate::grants::{Asking, Given, give, state, take_back, visible};
 use crate::lock;
 use crate::problem::Problem;
 
@@ -61,9 +61,7 @@ fn what(grant: &Grant) -> String {
 fn show(app: &App, people: &People, who: &SignedIn) -> Result<Response, Problem> {
     let gives = app.parts.guard.may_roles(&who.user.roles, Action::GiveGrant);
     let visible = visible(app, &who.purpose("grants", "", "page-grants"))?;
-    let name = |id: &str| -> Result<String, Problem> {
-        Ok(stored(people.store.person(id))?.map_or_else(|| id.to_owned(), |person| format!("{} ({id})", person.name)))
-    };
+    let name = |id: &str| named(people, id);
     let mut grants = Vec::new();
     for grant in visible {
         grants.push(Line {
@@ -131,8 +129,10 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
         return Err(Problem::bad(format!("kinds and fields are names such as EMAIL_SENT, at most {most} of each")));
     }
     off(&app, move |app, _| {
-        give(app, &who.purpose("grants", &asking.reason, "page-grants"), asking)?;
-        Ok(to("/grants"))
+        Ok(match give(app, &who.purpose("grants", &asking.reason, "page-grants"), asking)? {
+            Given::Now(..) => to("/grants"),
+            Given::Waits(_) => to("/changes"),
+        })
     })
     .await
 }

@@ -10,6 +10,7 @@
 
 mod account;
 mod cases;
+mod changes;
 mod explain;
 mod grants;
 mod hashing;
@@ -19,7 +20,8 @@ mod own;
 mod proof_steps;
 mod reviews;
 mod sign_in;
-mod users;
+mod sso;
+pub(crate) mod users;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -42,6 +44,7 @@ use tokio::sync::Semaphore;
 
 use self::hashing::Hashing;
 pub use self::own::{Post, Reach};
+pub use self::sso::{Begun, Identity, LoggedOut, Provider, Refusal as NotLetIn};
 use crate::app::{App, Limits};
 use crate::body::{self, Share};
 use crate::lock;
@@ -84,6 +87,10 @@ pub struct People {
     asked: Arc<Semaphore>,
     /// Who gave a right password and is asked for a code, by the token of the form; for five minutes.
     pending: Mutex<HashMap<String, sign_in::Pending>>,
+    /// Who was sent to the provider of single sign-on, by the state that comes back with them.
+    sent: Mutex<HashMap<String, sso::Sent>>,
+    /// Answers of the provider that are waited for at once.
+    asking: Arc<Semaphore>,
     /// Sessions of whom a rule ended, and from before when.
     ended: EndedBefore,
     /// Passwords that nobody takes any more.
@@ -106,6 +113,8 @@ impl People {
             sending: Arc::new(Semaphore::new(SENDING_MAX)),
             asked: Arc::new(Semaphore::new(ASKED_MAX)),
             pending: Mutex::default(),
+            sent: Mutex::default(),
+            asking: Arc::new(Semaphore::new(sso::ASKING_MAX)),
             ended,
             breached: breached.map(Arc::new),
         }
@@ -138,7 +147,7 @@ impl People {
 
     /// Held while an account is read, changed and written, and while a session begins: nothing old is written back, and
     /// nobody comes in by what was just changed.
-    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(crate) fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
         lock::held(&self.changing)
     }
 
@@ -170,6 +179,9 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/sign-in", get(sign_in::page).post(sign_in::password))
         .route("/sign-in/code", post(sign_in::code))
+        .route("/sign-in/sso", get(sso::begin))
+        .route("/sign-in/sso/back", get(sso::back))
+        .route("/sign-in/sso/logout", post(sso::logout))
         .route("/sign-out", post(sign_in::out))
         .route("/join/{token}", get(join::page).post(join::take))
         .route("/account", get(account::page))
@@ -180,6 +192,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/users", get(users::page))
         .route("/users/invite", post(users::invite))
         .route("/users/change", post(users::change))
+        .route("/changes", get(changes::page).post(changes::decide))
         .route("/grants", get(grants::page).post(grants::create))
         .route("/grants/revoke", post(grants::revoke))
         .route("/my", get(own::page))
@@ -249,7 +262,7 @@ impl SignedIn {
         Purpose {
             actor: self.user.id.clone(),
             roles: self.user.roles.clone(),
-            second_factor: self.session.method == "mfa",
+            second_factor: self.session.method == "mfa" || self.session.second_factor,
             own: Vec::new(),
             purpose: purpose.to_owned(),
             justification: Some(reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
@@ -266,6 +279,9 @@ impl SignedIn {
         Head {
             signed_in: true,
             administrator: self.is(Role::Administrator),
+            changes: [Role::Administrator, Role::ComplianceOfficer, Role::Legal, Role::Management]
+                .iter()
+                .any(|role| self.is(*role)),
             reviews: self.is(Role::Management) || self.is(Role::ComplianceOfficer),
             cases: self.is(Role::ComplianceOfficer) || self.is(Role::Security),
             form_token: self.session.form_token.clone(),
@@ -278,6 +294,7 @@ impl SignedIn {
 struct Head {
     signed_in: bool,
     administrator: bool,
+    changes: bool,
     reviews: bool,
     cases: bool,
     form_token: String,
@@ -298,9 +315,14 @@ fn cookie_of(app: &App, name: &str) -> String {
 }
 
 fn cookie(app: &App, name: &str, token: &str, seconds: Option<u64>) -> String {
+    site_cookie(app, (name, "Strict"), token, seconds)
+}
+
+/// A cookie, and from which sites it comes back: one that is Lax comes with a link from elsewhere.
+fn site_cookie(app: &App, (name, site): (&str, &str), token: &str, seconds: Option<u64>) -> String {
     let secure = if app.parts.secure { "; Secure" } else { "" };
     let age = seconds.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-    format!("{}={token}; HttpOnly; SameSite=Strict; Path=/{secure}{age}", cookie_of(app, name))
+    format!("{}={token}; HttpOnly; SameSite={site}; Path=/{secure}{age}", cookie_of(app, name))
 }
 
 fn held_token(headers: &HeaderMap, wanted: String) -> Option<String> {
@@ -324,6 +346,11 @@ async fn off<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let (app, people) = (Arc::clone(app), Arc::clone(people(app)?));
     tokio::task::spawn_blocking(move || work(&app, &people)).await.map_err(|why| crate::problem::internal(&why))?
+}
+
+/// Somebody by name and id; what is no person, by its id.
+fn named(people: &People, id: &str) -> Result<String, Problem> {
+    Ok(stored(people.store.person(id))?.map_or_else(|| id.to_owned(), |person| format!("{} ({id})", person.name)))
 }
 
 fn stored<T>(result: Result<T, access::store::StoreError>) -> Result<T, Problem> {
@@ -384,7 +411,7 @@ fn fresh_session(
     app: &App,
     people: &People,
     (person, subject): (String, Option<u64>),
-    method: &str,
+    how: &How,
     from: &From,
 ) -> (String, Session) {
     let now = app.now().0;
@@ -392,7 +419,9 @@ fn fresh_session(
         id: format!("s-{}", proof::encoding::hex(&people.store.fresh::<8>())),
         person,
         subject,
-        method: method.to_owned(),
+        method: how.method.to_owned(),
+        second_factor: how.second_factor,
+        provider_session: how.provider_session.clone(),
         started_ms: now,
         seen_ms: now,
         form_token: proof::encoding::hex(&people.store.fresh::<16>()),
@@ -403,10 +432,16 @@ fn fresh_session(
 }
 
 /// Begins a session under a fresh token; the answer that carries its cookie.
-fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) -> Result<Response, Problem> {
-    let (token, session) = fresh_session(app, people, (person.to_owned(), None), method, from);
+fn begin(app: &App, people: &People, person: &str, method: &'static str, from: &From) -> Result<Response, Problem> {
+    let set = begin_session(app, people, person, (&How::by(method), from))?;
+    Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/look".to_owned()), (header::SET_COOKIE, set)]).into_response())
+}
+
+/// The same; the cookie alone.
+fn begin_session(app: &App, people: &People, person: &str, (how, from): (&How, &From)) -> Result<String, Problem> {
+    let (token, session) = fresh_session(app, people, (person.to_owned(), None), how, from);
     let facts = json!({
-        "session_id": session.id, "user_id": person, "login_timestamp": app.now().rfc3339(), "login_method": method,
+        "session_id": session.id, "user_id": person, "login_timestamp": app.now().rfc3339(), "login_method": how.method,
         "ip_address": session.address, "user_agent": session.agent,
     });
     recorded(app, "SESSION_STARTED", facts)?;
@@ -415,8 +450,7 @@ fn begin(app: &App, people: &People, person: &str, method: &str, from: &From) ->
     end_sessions(app, people, person, (|held: &Session| over.contains(&held.id), "too_many"))?;
     stored(people.store.put_session(&token, &session))?;
     dormant(app, people, &session)?;
-    let set = cookie(app, COOKIE, &token, Some(SESSION_MS / 1000));
-    Ok((StatusCode::SEE_OTHER, [(header::LOCATION, "/look".to_owned()), (header::SET_COOKIE, set)]).into_response())
+    Ok(cookie(app, COOKIE, &token, Some(SESSION_MS / 1000)))
 }
 
 /// Tells where an account comes back that nobody had used for long, and keeps when it was used last.
@@ -431,6 +465,22 @@ fn dormant(app: &App, people: &People, session: &Session) -> Result<(), Problem>
     }
     person.last_in_ms = Some(session.started_ms);
     stored(people.store.put(&person))
+}
+
+/// How somebody signs in.
+#[derive(Debug, Clone)]
+struct How {
+    method: &'static str,
+    /// Whether a provider asked for a second factor.
+    second_factor: bool,
+    /// What a provider calls the session.
+    provider_session: Option<String>,
+}
+
+impl How {
+    fn by(method: &'static str) -> How {
+        How { method, second_factor: false, provider_session: None }
+    }
 }
 
 /// Where somebody signs in from.

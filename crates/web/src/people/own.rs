@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 use super::look::{Line, line};
 use super::{
-    Head, Peer, cookie_of, field, form, fresh_session, from, held_token, html, off, people, readable, recorded_about,
-    stored, to,
+    Head, How, Peer, cookie_of, field, form, fresh_session, from, held_token, html, off, people, readable,
+    recorded_about, stored, to,
 };
 use crate::app::App;
 use crate::params::Params;
@@ -309,7 +309,7 @@ pub(crate) async fn open(
             return Err(gone());
         }
         let person = format!("customer-{subject}");
-        let (token, session) = fresh_session(app, people, (person, Some(subject)), "link", &from);
+        let (token, session) = fresh_session(app, people, (person, Some(subject)), &How::by("link"), &from);
         let facts = json!({
             "session_id": session.id, "user_id": "customer", "login_timestamp": app.now().rfc3339(),
             "login_method": "link", "ip_address": session.address, "user_agent": session.agent,

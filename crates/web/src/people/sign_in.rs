@@ -47,10 +47,13 @@ struct SignIn {
     /// Token of the form that asks for a code; empty where the password is asked for.
     pending: String,
     wrong: &'static str,
+    /// What the provider of single sign-on is called; empty where there is none.
+    provider: String,
 }
 
-fn answer(status: StatusCode, pending: String, wrong: &'static str) -> Result<Response, Problem> {
-    let mut page = html(&SignIn { head: Head::default(), pending, wrong })?;
+pub(super) fn answer(app: &App, status: StatusCode, pending: String, wrong: &'static str) -> Result<Response, Problem> {
+    let provider = app.parts.provider.as_ref().map(|provider| provider.name().to_owned()).unwrap_or_default();
+    let mut page = html(&SignIn { head: Head::default(), pending, wrong, provider })?;
     *page.status_mut() = status;
     Ok(page)
 }
@@ -59,11 +62,12 @@ pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     if found(&app, &headers).await?.is_some() {
         return Ok(to("/look"));
     }
-    answer(StatusCode::OK, String::new(), "")
+    answer(&app, StatusCode::OK, String::new(), "")
 }
 
-fn wait(wait_ms: u64) -> Result<Response, Problem> {
+pub(super) fn wait(app: &App, wait_ms: u64) -> Result<Response, Problem> {
     let mut page = answer(
+        app,
         StatusCode::TOO_MANY_REQUESTS,
         String::new(),
         "Too many wrong tries: wait a while, longer after each, and try again.",
@@ -107,7 +111,7 @@ pub(crate) async fn password(
     let who = counted(&held, &address, &from);
     let count = match held.guess(who[0], who[1], app.now().0) {
         Ok(count) => count,
-        Err(wait_ms) => return wait(wait_ms),
+        Err(wait_ms) => return wait(&app, wait_ms),
     };
     let person = off(&app, move |_, people| stored(people.store.person_at(&address))).await?;
     let compared = person.as_ref().and_then(|person| person.password.clone());
@@ -122,7 +126,7 @@ pub(crate) async fn password(
         let fits = |person: &Person| person.password == compared && active(&person.id);
         let Some(person) = person.filter(fits) else {
             wrong(app, count, None, &from)?;
-            return answer(StatusCode::FORBIDDEN, String::new(), WRONG);
+            return answer(app, StatusCode::FORBIDDEN, String::new(), WRONG);
         };
         people.guessed_right(who[0], who[1]);
         if person.second.is_none() {
@@ -135,7 +139,7 @@ pub(crate) async fn password(
             return Err(Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many people sign in at once: try again"));
         }
         pending.insert(token.clone(), Pending { person: person.id, password: compared, until_ms: now + PENDING_MS });
-        answer(StatusCode::OK, token, "")
+        answer(app, StatusCode::OK, token, "")
     })
     .await
 }
@@ -154,23 +158,28 @@ pub(crate) async fn code(
         let now = app.now().0;
         let pending_now = || lock::held(&people.pending);
         let Some(pending) = pending_now().get(&token).filter(|held| held.until_ms > now).cloned() else {
-            return answer(StatusCode::FORBIDDEN, String::new(), "That took too long: sign in again.");
+            return answer(app, StatusCode::FORBIDDEN, String::new(), "That took too long: sign in again.");
         };
         // Counted by person: a million codes are soon tried where only the password is counted.
         let who = [people.store.short("code", &pending.person), people.store.short("from", &from.address)];
         let count = match people.guess(who[0], who[1], now) {
             Ok(count) => count,
-            Err(wait_ms) => return wait(wait_ms),
+            Err(wait_ms) => return wait(app, wait_ms),
         };
         let _turn = people.changing();
         let held = stored(people.store.person(&pending.person))?;
         let active = people.user(&pending.person).is_some_and(|user| user.standing == Standing::Active);
         if !active || held.is_none_or(|held| held.password != pending.password) {
-            return answer(StatusCode::FORBIDDEN, String::new(), "The account was changed meanwhile: sign in again.");
+            return answer(
+                app,
+                StatusCode::FORBIDDEN,
+                String::new(),
+                "The account was changed meanwhile: sign in again.",
+            );
         }
         let Some(recovered) = stored(people.store.take_code(&pending.person, &given, now / 1000))? else {
             wrong(app, count, Some(&pending.person), &from)?;
-            return answer(StatusCode::FORBIDDEN, token, "This code is not the one of now.");
+            return answer(app, StatusCode::FORBIDDEN, token, "This code is not the one of now.");
         };
         pending_now().remove(&token);
         people.guessed_right(who[0], who[1]);

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use access::change::Sort;
 use access::policy::Action;
 use access::role::Role;
 use access::store::{Person, Session};
@@ -13,10 +14,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Head, People, SignedIn, end_sessions, field, html, off, own_form, signed_in, stored};
+use super::{Head, People, SignedIn, end_sessions, field, html, off, own_form, recorded, signed_in, stored, to};
 use crate::app::App;
+use crate::changes;
 use crate::lock;
 use crate::problem::Problem;
 
@@ -89,30 +91,49 @@ pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body
     off(&app, move |app, people| {
         app.parts.guard.may(&who.purpose("users", &reference, "page-users"), Action::ManageUsers, None)?;
         let _turn = people.changing();
-        if lock::read(&people.users).iter().count() >= USERS_MAX {
-            return Err(Problem::bad(format!("there are {USERS_MAX} people: more than a trail may have")));
-        }
-        if stored(people.store.person_at(&address))?.is_some() {
-            return Err(Problem::bad("somebody with this address is here already"));
-        }
-        let person = Person {
-            id: user::id(&people.store.fresh()),
-            address,
-            name,
-            password: None,
-            second: None,
-            last_in_ms: None,
-        };
         let facts = json!({
-            "register": REGISTER, "user_id": person.id, "roles": Role::names(&roles), "actor": who.user.id,
-            "change_reference": reference, "name": person.name, "email": person.address,
+            "register": REGISTER, "user_id": user::id(&people.store.fresh()), "roles": Role::names(&roles),
+            "actor": who.user.id, "change_reference": reference, "name": name, "email": address,
         });
-        super::change(app, people, INVITED, facts)?;
-        stored(people.store.put(&person))?;
-        let link = stored(people.store.make_link(&person.id, app.now().0))?;
-        show(app, people, &who, Some((person.name, link)))
+        check_invitation(people, &facts)?;
+        if changes::waits(app, Sort::Users) {
+            changes::propose(app, INVITED, &facts, None)?;
+            return Ok(to("/changes"));
+        }
+        recorded(app, INVITED, facts.clone())?;
+        let made = invitation_takes_effect(app, people, &facts)?;
+        show(app, people, &who, made)
     })
     .await
+}
+
+/// Whether somebody may be invited so.
+pub(crate) fn check_invitation(people: &People, facts: &Value) -> Result<(), Problem> {
+    let address = facts["email"].as_str().unwrap_or_default();
+    if address.is_empty() {
+        return Err(Problem::bad("who was invited is not known any more: refuse it"));
+    }
+    if lock::read(&people.users).iter().count() >= USERS_MAX {
+        return Err(Problem::bad(format!("there are {USERS_MAX} people: more than a trail may have")));
+    }
+    if stored(people.store.person_at(address))?.is_some() {
+        return Err(Problem::bad("somebody with this address is here already"));
+    }
+    Ok(())
+}
+
+/// Lets a recorded invitation take effect; whose link it makes, and the link.
+pub(crate) fn invitation_takes_effect(
+    app: &App,
+    people: &People,
+    facts: &Value,
+) -> Result<Option<(String, String)>, Problem> {
+    let text = |name: &str| facts[name].as_str().unwrap_or_default().to_owned();
+    lock::write(&people.users).apply(INVITED, facts);
+    let person = Person::invited(text("user_id"), text("email"), text("name"));
+    stored(people.store.put(&person))?;
+    let link = stored(people.store.make_link(&person.id, app.now().0))?;
+    Ok(Some((person.name, link)))
 }
 
 pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
@@ -132,43 +153,73 @@ pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body
     off(&app, move |app, people| {
         app.parts.guard.may(&who.purpose("users", &reference, "page-users"), Action::ManageUsers, None)?;
         let _turn = people.changing();
-        let user = people.user(&id).ok_or_else(|| Problem::bad("there is nobody of this id"))?;
-        if user.id == who.user.id {
+        if id == who.user.id {
             return Err(Problem::bad("nobody changes their own account here: ask another administrator"));
-        }
-        // What an end that was cut off left is ended again, without another entry.
-        let over = user.standing == Standing::Ended;
-        if over && step != Change::Ended {
-            return Err(Problem::bad("who has left does not come back under the same id: invite them anew"));
-        }
-        let held = stored(people.store.person(&id))?;
-        if held.is_none() && matches!(step, Change::Invited | Change::SecondFactorRemoved) {
-            return Err(Problem::bad("what this person signs in with is not kept here any more: invite them anew"));
         }
         let mut facts = changed(&id, step, &who.user.id);
         facts["change_reference"] = reference.into();
         if step == Change::Roles {
             facts["roles"] = Role::names(&chosen).into();
         }
-        if !over {
-            super::change(app, people, CHANGED, facts)?;
+        let again = check_change(people, &facts)?.1;
+        // Who must not be here any more is out at once, and what an end that was cut off left is ended again.
+        if step != Change::Suspended && !again && changes::waits(app, Sort::Users) {
+            changes::propose(app, CHANGED, &facts, None)?;
+            return Ok(to("/changes"));
         }
-        // Other roles are looked up at each request; who may not be here any more is out at once.
-        if matches!(step, Change::Suspended | Change::Ended) {
-            end_sessions(app, people, &id, (|_: &Session| true, "suspended"))?;
+        if !again {
+            recorded(app, CHANGED, facts.clone())?;
         }
-        if let (Change::SecondFactorRemoved, Some(mut held)) = (step, held) {
-            held.second = None;
-            stored(people.store.put(&held))?;
-        }
-        if step == Change::Ended {
-            stored(people.store.forget(&id))?;
-        }
-        let made = match step {
-            Change::Invited => Some((user.id.clone(), stored(people.store.make_link(&user.id, app.now().0))?)),
-            _ => None,
-        };
+        let made = change_takes_effect(app, people, step, &facts)?;
         show(app, people, &who, made)
     })
     .await
+}
+
+/// Whether an account may be changed so: the step, and whether that was recorded before and is only to be ended.
+pub(crate) fn check_change(people: &People, facts: &Value) -> Result<(Change, bool), Problem> {
+    let (id, step) = (facts["user_id"].as_str().unwrap_or_default(), facts["change"].as_str());
+    let step = Change::ALL.iter().find(|(_, name)| Some(*name) == step).map(|(step, _)| *step);
+    let step = step.ok_or_else(|| Problem::bad("this change is not known here"))?;
+    let user = people.user(id).ok_or_else(|| Problem::bad("there is nobody of this id"))?;
+    let over = user.standing == Standing::Ended;
+    if over && step != Change::Ended {
+        return Err(Problem::bad("who has left does not come back under the same id: invite them anew"));
+    }
+    match (step, stored(people.store.person(id))?) {
+        (Change::Invited | Change::SecondFactorRemoved, None) => {
+            Err(Problem::bad("what this person signs in with is not kept here any more: invite them anew"))
+        }
+        (Change::Invited | Change::SecondFactorRemoved | Change::Roles, Some(person)) if person.sso => {
+            Err(Problem::bad("this person comes by single sign-on: their provider says how, and in which roles"))
+        }
+        _ => Ok((step, over)),
+    }
+}
+
+/// Lets a recorded change of an account take effect; whose link it makes, and the link.
+pub(crate) fn change_takes_effect(
+    app: &App,
+    people: &People,
+    step: Change,
+    facts: &Value,
+) -> Result<Option<(String, String)>, Problem> {
+    let id = facts["user_id"].as_str().unwrap_or_default();
+    lock::write(&people.users).apply(CHANGED, facts);
+    // Other roles are looked up at each request; who may not be here any more is out at once.
+    if matches!(step, Change::Suspended | Change::Ended) {
+        end_sessions(app, people, id, (|_: &Session| true, "suspended"))?;
+    }
+    match step {
+        Change::SecondFactorRemoved => {
+            if let Some(mut held) = stored(people.store.person(id))? {
+                held.second = None;
+                stored(people.store.put(&held))?;
+            }
+            Ok(None)
+        }
+        Change::Ended => stored(people.store.forget(id)).map(|()| None),
+        Change::Invited => Ok(Some((id.to_owned(), stored(people.store.make_link(id, app.now().0))?))),
+        _ => Ok(None),
+    }
 }

@@ -1,0 +1,210 @@
+//! Changes that take two people, at the running binary: nothing holds before another has approved it, nobody approves what
+//! comes from them, and a restart in between changes nothing.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::browser::{Browser, PASSWORD, between, first, invited};
+use support::http::Server;
+use support::{folder, good, lines};
+
+/// The id of the first change that waits.
+fn waiting(browser: &mut Browser<'_>) -> String {
+    let page = browser.get("/changes").text();
+    between(&page, "name=\"change\" value=\"", "\"").unwrap_or_else(|| panic!("nothing waits: {page}")).to_owned()
+}
+
+fn decide(browser: &mut Browser<'_>, change: &str, decision: &str) -> (u16, String) {
+    let reply = browser.post("/changes", &[("change", change), ("decision", decision)]);
+    (reply.status, reply.text())
+}
+
+fn id_of(admin: &mut Browser<'_>, address: &str) -> String {
+    let page = admin.get("/users").text();
+    between(&page, &format!("{address}</td><td><code>"), "<").expect("an id").to_owned()
+}
+
+#[test]
+fn two_administrators_invite_and_change_people_together() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let server = Server::start(&data);
+    let mut one = first(&server);
+    // Alone there is nobody to ask.
+    let mut two = invited(&mut one, "Staff Two", "staff.two@shop.example", "administrator");
+    one.get("/users");
+    let invite = |browser: &mut Browser<'_>, name: &str, role: &str| {
+        let address = format!("{name}@shop.example");
+        let fields = [("name", name), ("address", &address), ("roles", role), ("change_reference", "CH-2")];
+        browser.get("/users");
+        browser.post("/users/invite", &fields)
+    };
+    let asked = invite(&mut one, "three", "legal");
+    assert_eq!((asked.status, asked.headers["location"].as_str()), (303, "/changes"), "{}", asked.text());
+    assert!(!one.get("/users").text().contains("three@shop.example"), "nobody came by it yet");
+    let change = waiting(&mut one);
+    let (status, text) = decide(&mut one, &change, "approve");
+    assert!(status == 409 && text.contains("another person decides it"), "{text}");
+    let page = two.get("/changes").text();
+    assert!(page.contains("three@shop.example") && page.contains("Staff One"), "{page}");
+    // Over a restart it still waits.
+    let (cookies, address) = ([one.cookie.clone(), two.cookie.clone()], server.address);
+    assert!(server.stop());
+    let server = Server::start_at(&data, address);
+    let [mut one, mut two] = cookies.map(|cookie| Browser { server: &server, cookie, form_token: String::new() });
+    let page = two.get("/changes").text();
+    assert!(page.contains("three@shop.example"), "{page}");
+    let (status, text) = decide(&mut two, &change, "approve");
+    assert!(status == 200 && text.contains("Give three this link"), "{text}");
+    let link = format!("/join/{}", between(&text, "/join/", "<").expect("a link"));
+    let (status, text) = decide(&mut two, &change, "approve");
+    assert!(status == 404 && text.contains("no change of this id waits"), "once: {text}");
+    let mut three = Browser::new(&server);
+    assert_eq!(three.join(&link, PASSWORD, &[]).status, 303);
+    three.get("/changes");
+    assert!(!three.get("/changes").text().contains("Approve"));
+
+    // An address that waits, or is here, is not invited again by the time it is approved.
+    assert_eq!(invite(&mut one, "four", "legal").status, 303);
+    assert_eq!(invite(&mut two, "four", "board").status, 303);
+    let first_of = waiting(&mut two);
+    assert_eq!(decide(&mut two, &first_of, "approve").0, 200);
+    let other = waiting(&mut one);
+    let (status, text) = decide(&mut one, &other, "approve");
+    assert!(status == 400 && text.contains("is here already"), "{text}");
+    assert_eq!(decide(&mut one, &other, "refuse").0, 200);
+    // Who proposed it may take it back, others not.
+    assert_eq!(invite(&mut one, "five", "legal").status, 303);
+    let change = waiting(&mut one);
+    two.get("/changes");
+    let (status, text) = decide(&mut two, &change, "withdraw");
+    assert!(status == 409 && text.contains("others refuse it"), "{text}");
+    one.get("/changes");
+    assert_eq!(decide(&mut one, &change, "withdraw").0, 200);
+
+    // Roles, new links and ends wait; that somebody is suspended does not. Nobody decides about their own account.
+    let (id_two, id_three) = (id_of(&mut one, "staff.two@shop.example"), id_of(&mut one, "three@shop.example"));
+    let step = |browser: &mut Browser<'_>, user: &str, step: &str| {
+        browser.get("/users");
+        let fields = [("user", user), ("step", step), ("roles", "security"), ("change_reference", "CH-3")];
+        browser.post("/users/change", &fields)
+    };
+    for name in ["roles", "link", "second-factor", "end"] {
+        let reply = step(&mut one, &id_three, name);
+        assert_eq!(reply.headers["location"], "/changes", "{name}");
+        let change = waiting(&mut one);
+        two.get("/changes");
+        let (status, text) = decide(&mut two, &change, if name == "end" { "refuse" } else { "approve" });
+        assert!(status == 200 && text.contains("/join/") == (name == "link"), "{name}: {text}");
+    }
+    assert!(one.get("/users").text().contains("security"));
+    assert_eq!(step(&mut one, &id_three, "suspend").status, 200);
+    assert_eq!(step(&mut one, &id_two, "suspend").status, 200);
+    assert_eq!(two.get("/users").headers["location"], "/sign-in");
+    // Who suspended the only other one is not alone by it.
+    assert_eq!(invite(&mut one, "six", "legal").headers["location"], "/changes");
+    let change = waiting(&mut one);
+    assert_eq!(decide(&mut one, &change, "withdraw").0, 200);
+    assert!(server.stop());
+    let data = data.to_str().expect("UTF-8");
+    let decided = lines(&good(&["search", "--kind", "CHANGE_DECIDED", "--json", "--data", data]));
+    let count = |what: &str| decided.iter().filter(|line| line["record"]["decision"] == what).count();
+    assert_eq!([count("approved"), count("refused"), count("withdrawn")], [5, 2, 2]);
+    // An approval and what it makes are neighbours: one step.
+    let invited = lines(&good(&["search", "--kind", "USER_INVITED", "--json", "--data", data]));
+    let approved: Vec<u64> = decided.iter().filter_map(|line| line["index"].as_u64()).collect();
+    let by_two: Vec<u64> = invited.iter().filter_map(|line| line["index"].as_u64()).rev().skip(2).collect();
+    assert!(by_two.iter().all(|index| approved.contains(&(index - 1))), "{by_two:?} after {approved:?}");
+}
+
+#[test]
+fn a_key_opens_nothing_before_another_approved_it_and_no_key_decides() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let server = Server::start(&data);
+    let mut one = first(&server);
+    let mut two = invited(&mut one, "Staff Two", "staff.two@shop.example", "administrator");
+    let made =
+        server.post_json("/v1/keys", &server.admin, &json!({"scopes": ["read"], "roles": ["compliance_officer"]}));
+    assert_eq!(made.0, 202, "{}", made.1);
+    let key = made.1["key"].as_str().expect("a key").to_owned();
+    assert_eq!(made.1["active"], false);
+    assert_eq!(server.get_json("/v1/search?justification=case+7", &key).0, 401);
+    let listed = server.get_json("/v1/changes", &server.admin);
+    assert_eq!(listed.1["changes"][0]["proposal_id"], made.1["proposal"]["proposal_id"]);
+    assert!(!listed.1.to_string().contains("sha256"), "{}", listed.1);
+    let change = waiting(&mut two);
+    assert_eq!(decide(&mut two, &change, "approve").0, 200);
+    assert_eq!(server.get_json("/v1/search?justification=case+7", &key).0, 200);
+    // Renewed: whoever renews a key has it, so that waits too; the old one goes on until then.
+    let id = made.1["id"].as_str().expect("an id");
+    let renewed = server.post_json(&format!("/v1/keys/{id}/rotate"), &server.admin, &json!({"overlap_s": 0}));
+    assert_eq!(renewed.0, 202, "{}", renewed.1);
+    let change = waiting(&mut two);
+    assert_eq!(decide(&mut two, &change, "approve").0, 200);
+    assert_eq!(server.get_json("/v1/search?justification=case+7", &key).0, 401);
+    let new = renewed.1["key"].as_str().expect("a key");
+    assert_eq!(server.get_json("/v1/search?justification=case+7", new).0, 200);
+    let _ = one.get("/changes");
+    assert!(server.stop());
+}
+
+#[test]
+fn grants_wait_where_two_may_give_them_and_a_deployment_may_want_none_of_it() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let server = Server::start(&data);
+    let mut admin = first(&server);
+    let reader = server.key(json!({"scopes": ["read"], "roles": ["auditor"]}));
+    let reader_id = server.get_json("/v1/keys", &server.admin).1["keys"]
+        .as_array()
+        .and_then(|keys| keys.iter().find(|key| key["roles"] == json!(["auditor"])).cloned())
+        .expect("a key")["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let mut officer = invited(&mut admin, "Officer", "officer@shop.example", "compliance_officer");
+    let legal = invited(&mut admin, "Legal", "legal@shop.example", "legal");
+    let giver = server.key(json!({"scopes": ["read"], "roles": ["legal"]}));
+    let mail = json!({
+        "timestamp": "2026-11-20T08:00:00Z", "event_type": "EMAIL_SENT", "correlation_id": "o-1", "source_component": "shop",
+        "environment": "test", "severity": "info", "email_id": "m-1", "message_content": {"subject": "your kettle"},
+        "recipient_details": {"customer_id": "c-1", "email": "reader@mail.example"}, "delivery_tracking": {"delivery_status": "sent"},
+    });
+    server.lines(&server.append_key(), &mail.to_string());
+    let read = |server: &Server| server.get_json("/v1/customers/c-1/history?justification=case+7", &reader).0;
+    let ask = json!({"grantee": format!("api-key-{reader_id}"), "customer": "c-1", "expires": "2027-01-01T00:00:00Z", "reason": "inspection 12"});
+    let given = server.post_json("/v1/grants?justification=case+7", &giver, &ask);
+    assert_eq!(given.0, 202, "{}", given.1);
+    assert!(!given.1.to_string().contains("c-1\""), "{}", given.1);
+    assert_eq!(read(&server), 403);
+    let page = officer.get("/changes").text();
+    assert!(page.contains("inspection 12") && !page.contains("c-1<"), "{page}");
+    // Over a restart it is about the same customer.
+    let (cookies, address) = ([officer.cookie.clone(), legal.cookie.clone()], server.address);
+    assert!(server.stop());
+    let server = Server::start_at(&data, address);
+    let [mut officer, mut legal] = cookies.map(|cookie| Browser { server: &server, cookie, form_token: String::new() });
+    let change = waiting(&mut legal);
+    assert_eq!(decide(&mut legal, &change, "approve").0, 200);
+    assert_eq!(read(&server), 200);
+    // Nobody approves leave for themselves.
+    officer.get("/grants");
+    let page = officer.get("/grants").text();
+    let to_legal = between(&page, "<option value=\"", "\"").expect("somebody").to_owned();
+    let fields = [("grantee", to_legal.as_str()), ("days", "3"), ("reason", "inspection 13")];
+    let _ = officer.post("/grants", &fields);
+    let waiting_now = waiting(&mut officer);
+    assert_eq!(decide(&mut officer, &waiting_now, "approve").0, 409);
+    assert!(server.stop());
+    let text = data.to_str().expect("UTF-8");
+    let shown: Vec<Value> = lines(&good(&["history", "--customer", "c-1", "--json", "--data", text]));
+    let kinds: Vec<&str> = shown.iter().filter_map(|line| line["kind"].as_str()).collect();
+    assert!(kinds.contains(&"CHANGE_PROPOSED") && kinds.contains(&"GRANT_GIVEN"), "{kinds:?}");
+
+    std::fs::write(data.join("candor.toml"), "second_person = []\n[sources.local]\n").expect("written");
+    let server = Server::start(&data);
+    let given = server.post_json("/v1/grants?justification=case+7", &giver, &ask);
+    assert_eq!(given.0, 201, "{}", given.1);
+    assert!(server.stop());
+}

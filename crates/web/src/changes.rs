@@ -1,0 +1,229 @@
+//! Changes that take two people: proposed by one, at the pages or by a key, and decided by another at `/changes`.
+//!
+//! Invariants:
+//! - what takes effect stands in the trail in one step with its approval: a crash leaves both or neither;
+//! - nobody approves what they proposed, themselves or by a key that comes from them, nor what is about them;
+//! - a key decides nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use access::api_key::{self, Scope};
+use access::change::{self, Decision, PROPOSED, Proposal, Sort, WAITING_MAX, stands_behind};
+use access::user::{self, Standing};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use proof::time::UnixMillis;
+use reads::decide::Purpose;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::auth;
+use crate::lock;
+use crate::people::{People, users};
+use crate::problem::Problem;
+use crate::search::blocking;
+
+/// A record of Candor's own, and the subject that it is about.
+pub(crate) type Change = (&'static str, Value, Option<u64>);
+
+/// Whether a change of this sort waits for a second person: where that is configured, and once two people are here who
+/// may decide it. Who is suspended counts: else who suspends the other would be alone again.
+pub(crate) fn waits(app: &App, sort: Sort) -> bool {
+    let Some(people) = app.parts.people.as_ref().filter(|_| app.parts.second_person.contains(&sort)) else {
+        return false;
+    };
+    let here = |user: &&user::User| matches!(user.standing, Standing::Active | Standing::Suspended);
+    let decides = |user: &user::User| app.parts.guard.may_roles(&user.roles, sort.action());
+    people.users(|users| users.iter().filter(here).filter(|user| decides(user)).take(2).count()) == 2
+}
+
+fn conflict(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "change", detail)
+}
+
+/// Records things of Candor's own in one step.
+pub(crate) fn record(app: &App, records: Vec<Change>) -> Result<Vec<u64>, Problem> {
+    app.parts.submit.own_all(records).map_err(|_| {
+        Problem::later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the change could not be recorded, so it was not made: try again",
+        )
+    })
+}
+
+/// Records a change as one that waits. `about` is the subject of a customer whom it names.
+pub(crate) fn propose(app: &App, kind: &str, facts: &Value, about: Option<u64>) -> Result<Proposal, Problem> {
+    if lock::read(&app.changes).iter().count() >= WAITING_MAX {
+        return Err(conflict(format!("{WAITING_MAX} changes wait for a second person: decide some of them first")));
+    }
+    let mut random = [0; change::ID_BYTES];
+    random.copy_from_slice(&(app.parts.random)()[..change::ID_BYTES]);
+    let (id, facts) = change::propose(&random, kind, facts, app.now());
+    let entry = record(app, vec![(PROPOSED, facts.clone(), about)])?.first().copied().unwrap_or_default();
+    let mut fields = facts.as_object().cloned().unwrap_or_default();
+    // As the trail has it: a secret in a text was cut.
+    fields.extend(app.parts.guard.facts_of(entry)?);
+    let mut changes = lock::write(&app.changes);
+    changes.apply(PROPOSED, &fields, about, entry);
+    changes.get(&id).cloned().ok_or_else(|| conflict("the change could not be kept: try again"))
+}
+
+/// What waits and is not over, the oldest first.
+pub(crate) fn waiting(app: &App) -> Vec<Proposal> {
+    let now = app.now();
+    let mut waiting: Vec<Proposal> =
+        lock::read(&app.changes).iter().filter(|proposal| proposal.expires > now).cloned().collect();
+    waiting.sort_by_key(|proposal| proposal.entry);
+    waiting
+}
+
+/// Why somebody may not approve a change; `None` if they may.
+pub(crate) fn barred(app: &App, person: &str, proposal: &Proposal) -> Option<&'static str> {
+    let keys = lock::read(&app.keys);
+    if stands_behind(person, proposal.proposer(), &keys) {
+        return Some("you proposed it, or a key that comes from you did: another person decides it");
+    }
+    if proposal.text("user_id") == person {
+        return Some("it is about your own account: another person decides it");
+    }
+    if stands_behind(person, proposal.text("grantee"), &keys) {
+        return Some("it gives leave to you: another person decides it");
+    }
+    None
+}
+
+/// Decides a change. What an approval made that is shown once: to whom it belongs, and a link.
+pub(crate) fn decide(
+    app: &App,
+    people: &People,
+    purpose: &Purpose,
+    (id, decision): (&str, Decision),
+) -> Result<Option<(String, String)>, Problem> {
+    // One at a time: nothing is decided twice.
+    let _turn = people.changing();
+    let proposal = lock::read(&app.changes).get(id).cloned();
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, "no-such-change", "no change of this id waits");
+    let proposal = proposal.ok_or_else(unknown)?;
+    let sort = proposal.sort().ok_or_else(unknown)?;
+    if proposal.expires <= app.now() {
+        return Err(conflict("its time is over: it must be proposed again"));
+    }
+    let decided = change::decide(&proposal, decision, &purpose.actor);
+    match decision {
+        Decision::Withdrawn if !stands_behind(&purpose.actor, proposal.proposer(), &lock::read(&app.keys)) => {
+            return Err(conflict("who proposed it can withdraw it; others refuse it"));
+        }
+        Decision::Withdrawn => {}
+        _ => {
+            app.parts.guard.may(purpose, sort.action(), None)?;
+            if let Some(why) = barred(app, &purpose.actor, &proposal) {
+                return Err(conflict(why));
+            }
+        }
+    }
+    let made = if decision == Decision::Approved {
+        carry_out(app, people, &proposal, decided)?
+    } else {
+        record(app, vec![(change::DECIDED, decided, None)])?;
+        None
+    };
+    lock::write(&app.changes).remove(id);
+    Ok(made)
+}
+
+/// Records an approval with what it makes, and lets that take effect.
+fn carry_out(
+    app: &App,
+    people: &People,
+    proposal: &Proposal,
+    decided: Value,
+) -> Result<Option<(String, String)>, Problem> {
+    let mut facts = proposal.record.clone();
+    let effective = facts.remove("effective");
+    let facts = Value::Object(facts);
+    let both = |kind: &'static str, subject: Option<u64>| {
+        vec![(change::DECIDED, decided.clone(), None), (kind, facts.clone(), subject)]
+    };
+    match proposal.kind.as_str() {
+        user::INVITED => {
+            users::check_invitation(people, &facts)?;
+            record(app, both(user::INVITED, None))?;
+            users::invitation_takes_effect(app, people, &facts)
+        }
+        user::CHANGED => {
+            let (step, _) = users::check_change(people, &facts)?;
+            record(app, both(user::CHANGED, None))?;
+            users::change_takes_effect(app, people, step, &facts)
+        }
+        api_key::CREATED => {
+            let mut records = both(api_key::CREATED, None);
+            let text = |name: &str| facts[name].as_str();
+            if let (Some(old), Some(at)) = (text("replaces"), effective.as_ref().and_then(Value::as_str)) {
+                let at = UnixMillis::parse(at.as_bytes()).unwrap_or_default();
+                let mut ended = api_key::revoke(old, at);
+                ended["actor"] = proposal.proposer().into();
+                records.push((api_key::REVOKED, ended, None));
+            }
+            record(app, records.clone())?;
+            let mut keys = lock::write(&app.keys);
+            records.iter().for_each(|(kind, facts, _)| keys.apply(kind, facts));
+            Ok(None)
+        }
+        _ => {
+            if facts["of_person"] == true && facts.get("customer_id").is_none() {
+                return Err(conflict("the customer whom it names was erased: refuse it"));
+            }
+            let entries = record(app, both(access::grant::GIVEN, proposal.subject))?;
+            app.parts.guard.apply_grant(entries.last().copied().unwrap_or_default(), proposal.subject)?;
+            Ok(None)
+        }
+    }
+}
+
+impl App {
+    /// Closes what nobody decided in time.
+    pub fn close_expired(&self) {
+        let now = self.now();
+        let over: Vec<Proposal> =
+            lock::read(&self.changes).iter().filter(|proposal| proposal.expires <= now).cloned().collect();
+        for proposal in over {
+            let decided = change::decide(&proposal, Decision::Expired, "candor");
+            // What can't be recorded now is closed with the next look; it opens nothing meanwhile.
+            if self.parts.submit.own(change::DECIDED, decided).is_ok() {
+                lock::write(&self.changes).remove(&proposal.id);
+            }
+        }
+    }
+}
+
+/// A change that waits, as programs are told.
+pub(crate) fn shown(proposal: &Proposal) -> Value {
+    let personal = HashSet::from(["name", "email", "customer_id", "key_sha256", "register"]);
+    let mut record = proposal.record.clone();
+    record.retain(|name, _| !personal.contains(name.as_str()));
+    json!({
+        "proposal_id": proposal.id, "change_kind": proposal.kind, "entry": proposal.entry,
+        "waits_until": proposal.expires.rfc3339(), "record": record,
+    })
+}
+
+/// That something waits, as programs are told.
+pub(crate) fn accepted(mut body: Value, proposal: &Proposal) -> Response {
+    body["proposal"] = shown(proposal);
+    (StatusCode::ACCEPTED, Json(body)).into_response()
+}
+
+pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let caller = auth::caller(&app, &headers, Scope::Admin)?;
+    let purpose = caller.purpose("changes", None, "api-changes");
+    blocking(&app, move |app| {
+        let waiting = waiting(app);
+        app.parts.guard.may_see(&purpose, Sort::Keys.action(), waiting.len())?;
+        let list: Vec<Value> = waiting.iter().map(shown).collect();
+        Ok(Json(json!({"changes": list, "tree_size": app.size()})).into_response())
+    })
+    .await
+}
