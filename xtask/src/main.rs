@@ -208,7 +208,7 @@ fn python(root: &Path) -> Result<PathBuf> {
     let python = folder.join("bin/python3");
     let ready = |python: &Path| {
         Command::new(python)
-            .args(["-c", "import axe_playwright_python, cryptography, schemathesis"])
+            .args(["-c", "import axe_playwright_python, cryptography, mmdb_writer, schemathesis"])
             .output()
             .is_ok_and(|output| output.status.success())
     };
@@ -224,6 +224,7 @@ fn python(root: &Path) -> Result<PathBuf> {
                     "--disable-pip-version-check",
                     "cryptography==44.0.0",
                     "schemathesis==4.32.5",
+                    "mmdb-writer==0.2.7",
                     "playwright==1.65.2",
                     "axe-playwright-python==0.1.8",
                 ],

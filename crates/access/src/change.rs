@@ -24,6 +24,8 @@ pub const ID_BYTES: usize = 6;
 pub const WAITS_MS: u64 = 7 * 86_400_000;
 /// Proposals that wait at once, at most.
 pub const WAITING_MAX: usize = 1000;
+/// Of these, those that come from one person.
+pub const WAITING_OF_ONE_MAX: usize = 50;
 
 /// What a deployment may ask a second person for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -239,20 +241,23 @@ impl Proposals {
     }
 }
 
-/// Whether a person stands behind an actor: is them, or made the key that it is, or the key by which that was made.
-pub fn stands_behind(person: &str, actor: &str, keys: &Keyring) -> bool {
+/// From whom an actor comes: who made the key that it is, or the key by which that was made, and so on to somebody who is
+/// no key. A person of this trail, where it is an id `u-...`.
+pub fn root<'a>(actor: &'a str, keys: &'a Keyring) -> &'a str {
     let mut actor = actor;
     // A key is made by one that was there before it: no chain is longer than there are keys.
-    for _ in 0..=keys.iter().count() {
-        if actor == person {
-            return true;
-        }
+    for _ in 0..=keys.len() {
         match actor.strip_prefix("api-key-").and_then(|id| keys.get(id)) {
             Some(key) => actor = &key.maker,
-            None => return false,
+            None => break,
         }
     }
-    false
+    actor
+}
+
+/// Whether an actor is a person who signs in.
+pub fn is_person(actor: &str) -> bool {
+    actor.starts_with("u-")
 }
 
 #[cfg(test)]
@@ -308,9 +313,11 @@ mod tests {
         };
         let first = make(1, "u-1");
         let second = make(2, &first);
+        let of_machine = make(3, "os-user-0");
         for actor in ["u-1", &first, &second] {
-            assert!(stands_behind("u-1", actor, &keys) && !stands_behind("u-2", actor, &keys), "{actor}");
+            assert_eq!(root(actor, &keys), "u-1", "{actor}");
         }
-        assert!(!stands_behind("u-1", "api-key-none", &keys));
+        assert!(is_person(root(&second, &keys)) && !is_person(root(&of_machine, &keys)));
+        assert_eq!(root("api-key-none", &keys), "api-key-none");
     }
 }

@@ -9,13 +9,17 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::passkey::{HANDLE_BYTES, Passkey};
 use crate::password::Hashed;
+use crate::place::Seen;
 
 const VERSION: i64 = 3;
 /// Sessions of one person, at most: the oldest ends.
@@ -65,12 +69,28 @@ pub struct Person {
     /// Whether they come by single sign-on: then their roles are what the provider says, and there is no password.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sso: bool,
+    /// Passkeys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passkeys: Vec<Passkey>,
+    /// Where they last signed in, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 impl Person {
     /// Somebody who has not come yet.
     pub fn invited(id: String, address: String, name: String) -> Person {
-        Person { id, address, name, password: None, second: None, last_in_ms: None, sso: false }
+        Person {
+            id,
+            address,
+            name,
+            password: None,
+            second: None,
+            last_in_ms: None,
+            sso: false,
+            passkeys: Vec::new(),
+            seen: None,
+        }
     }
 }
 
@@ -107,7 +127,7 @@ pub struct Session {
     /// A customer's subject; none of a person who works here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<u64>,
-    /// How they signed in: password, mfa, sso, link.
+    /// How they signed in: password, mfa, passkey, sso, link.
     pub method: String,
     /// Whether a provider of single sign-on says that it asked for a second factor.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -123,6 +143,9 @@ pub struct Session {
     pub form_token: String,
     /// Address that it came from.
     pub address: String,
+    /// Where that is, roughly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// What the browser calls itself.
     pub agent: String,
 }
@@ -151,6 +174,8 @@ pub enum Alias {
     Provider,
     /// What a provider calls a session.
     ProviderSession,
+    /// The id of a passkey.
+    Passkey,
 }
 
 impl Alias {
@@ -158,6 +183,7 @@ impl Alias {
         match self {
             Alias::Provider => "provider",
             Alias::ProviderSession => "provider-session",
+            Alias::Passkey => "passkey",
         }
     }
 }
@@ -178,6 +204,8 @@ enum Table {
     Session,
     Link,
     Alias,
+    /// No table: what somebody carries.
+    Carried,
 }
 
 impl Table {
@@ -187,6 +215,7 @@ impl Table {
             Table::Session => "session",
             Table::Link => "link",
             Table::Alias => "alias",
+            Table::Carried => "carried",
         }
     }
 }
@@ -321,6 +350,12 @@ impl Store {
     /// # Errors
     /// It cannot be written.
     pub fn forget(&self, id: &str) -> Result<(), StoreError> {
+        for passkey in self.person(id)?.map(|person| person.passkeys).unwrap_or_default() {
+            self.drop_alias(Alias::Passkey, &passkey.id)?;
+        }
+        for (row, _) in self.rows_of(id)? {
+            self.end_row(&row)?;
+        }
         let row = self.hash("person", id);
         let mut connection = self.connection()?;
         let transaction = connection.transaction().map_err(sql("write"))?;
@@ -444,13 +479,42 @@ impl Store {
     /// A session, and by what a provider knows it.
     fn end(&self, row: &Row) -> Result<bool, StoreError> {
         let session: Option<Session> = self.get(Table::Session, row)?;
-        if let Some(known) = session.and_then(|session| session.provider_session) {
-            self.drop_alias(Alias::ProviderSession, &known)?;
+        let ended = self.remove(Table::Session, row)?;
+        if let Some(Session { person, provider_session: Some(known), .. }) = session {
+            let others = self.sessions_of(&person)?;
+            if !others.iter().any(|other| other.provider_session.as_ref() == Some(&known)) {
+                self.drop_alias(Alias::ProviderSession, &known)?;
+            }
         }
-        self.remove(Table::Session, row)
+        Ok(ended)
+    }
+
+    /// A value for somebody to carry who can neither read nor make one; `what` it is for opens no other.
+    ///
+    /// # Errors
+    /// It can't be written as JSON.
+    pub fn carried(&self, what: &str, value: &impl Serialize) -> Result<String, StoreError> {
+        Ok(URL_SAFE_NO_PAD.encode(self.seal(Table::Carried, &self.hash("carried", what), value)?))
+    }
+
+    /// The value that was carried.
+    ///
+    /// # Errors
+    /// It is none of ours.
+    pub fn brought<T: DeserializeOwned>(&self, what: &str, text: &str) -> Result<T, StoreError> {
+        let sealed = URL_SAFE_NO_PAD.decode(text).map_err(|_| StoreError::Corrupt)?;
+        self.unseal(Table::Carried, &self.hash("carried", what), &sealed)
     }
 
     // ---- What people are known by elsewhere
+
+    /// What stands for somebody on their device: it tells nothing of them.
+    pub fn handle(&self, id: &str) -> [u8; HANDLE_BYTES] {
+        let mut handle = [0; HANDLE_BYTES];
+        handle[..32].copy_from_slice(&self.hash("handle-1", id));
+        handle[32..].copy_from_slice(&self.hash("handle-2", id));
+        handle
+    }
 
     /// Whose an alias is: a person's id, also of one who was forgotten.
     ///

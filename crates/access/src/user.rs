@@ -64,11 +64,15 @@ pub enum Change {
     SecondFactorRemoved,
     /// Used a recovery code.
     RecoveryCodeUsed,
+    /// Added a passkey.
+    PasskeyAdded,
+    /// Took one away.
+    PasskeyRemoved,
 }
 
 impl Change {
     /// Each with its name.
-    pub const ALL: [(Change, &'static str); 10] = [
+    pub const ALL: [(Change, &'static str); 12] = [
         (Change::Activated, "activated"),
         (Change::Roles, "roles"),
         (Change::Suspended, "suspended"),
@@ -79,6 +83,8 @@ impl Change {
         (Change::SecondFactorAdded, "second_factor_added"),
         (Change::SecondFactorRemoved, "second_factor_removed"),
         (Change::RecoveryCodeUsed, "recovery_code_used"),
+        (Change::PasskeyAdded, "passkey_added"),
+        (Change::PasskeyRemoved, "passkey_removed"),
     ];
 
     /// As the record has it.
@@ -96,6 +102,8 @@ pub struct User {
     pub roles: Vec<Role>,
     /// How they stand.
     pub standing: Standing,
+    /// Whether they ever took their invitation.
+    pub came: bool,
 }
 
 /// The id that random bytes make.
@@ -123,7 +131,12 @@ impl Users {
             Some(list.iter().filter_map(|role| Role::parse(role.as_str()?)).collect())
         };
         if kind == INVITED {
-            let user = User { id: id.to_owned(), roles: roles().unwrap_or_default(), standing: Standing::Invited };
+            let user = User {
+                id: id.to_owned(),
+                roles: roles().unwrap_or_default(),
+                standing: Standing::Invited,
+                came: false,
+            };
             self.users.entry(id.to_owned()).or_insert(user);
             return;
         }
@@ -133,8 +146,11 @@ impl Users {
         match (change, user.standing) {
             // Who has left does not come back under the same id.
             (_, Standing::Ended) => {}
-            (Some(Change::Activated), Standing::Invited) | (Some(Change::Resumed), Standing::Suspended) => {
-                user.standing = Standing::Active;
+            (Some(Change::Activated), Standing::Invited) => {
+                (user.standing, user.came) = (Standing::Active, true);
+            }
+            (Some(Change::Resumed), Standing::Suspended) => {
+                user.standing = if user.came { Standing::Active } else { Standing::Invited };
             }
             (Some(Change::Suspended), _) => user.standing = Standing::Suspended,
             (Some(Change::Ended), _) => user.standing = Standing::Ended,

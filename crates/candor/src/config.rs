@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use access::change::Sort;
+use access::place::{Place, Places, Point};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use proof::encoding::is_token;
@@ -62,7 +63,7 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     (
         "public_url",
         "none",
-        "Address of this server as customers see it, such as \"https://history.shop.example\"; together with mail it lets them in at /my (docs/own-history.md).",
+        "Address of this server as customers see it, such as \"https://history.shop.example\"; together with mail it lets them in at /my (docs/own-history.md); passkeys and single sign-on are of this address (docs/people.md).",
     ),
     ("mail.relay", "none", "Relay, HOST:PORT, that takes the links sent to customers."),
     ("mail.from", "none", "Address that these mails are from."),
@@ -78,6 +79,16 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     ),
     ("mail.user", "none", "Name to sign in to the relay with; together with password_file."),
     ("mail.password_file", "none", "File with the password for the relay, mode 0600."),
+    (
+        "places.file",
+        "none",
+        "File in MaxMind's format (GeoLite2-City and others) that says where addresses are; it is read into memory (docs/people.md).",
+    ),
+    (
+        "places.ranges.RANGE",
+        "none",
+        "A range of addresses such as \"10.1.0.0/16\" with `name`, `country` (two letters), `latitude`, `longitude`, all but the name left out at will; the narrowest counts, before the file.",
+    ),
     (
         "oidc.issuer",
         "none",
@@ -183,7 +194,51 @@ pub struct Config {
     pub public_url: Option<String>,
     pub mail: Option<Mail>,
     pub oidc: Option<Oidc>,
+    pub places: Option<PlacesConfig>,
     pub sources: BTreeMap<String, Source>,
+}
+
+/// Where addresses are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlacesConfig {
+    pub file: Option<PathBuf>,
+    pub ranges: BTreeMap<String, PlaceConfig>,
+}
+
+/// A place of a range.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceConfig {
+    pub name: String,
+    pub country: Option<String>,
+    pub latitude: Option<f64>,
+    pub longitude: Option<f64>,
+}
+
+/// Where addresses are, as it is configured.
+pub fn places(data: &Path, config: &Config) -> Result<Places> {
+    let configured = config.places.clone().unwrap_or_default();
+    let mut ranges = Vec::new();
+    for (range, of) in configured.ranges {
+        if of.name.is_empty() || of.name.chars().count() > 128 || of.name.chars().any(char::is_control) {
+            bail!("serve: places.ranges.{range:?}: name must have 1 to 128 characters");
+        }
+        let is_code = |code: &String| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        if of.country.as_ref().is_some_and(|code| !is_code(code)) {
+            bail!("serve: places.ranges.{range:?}: country must be two capital letters (ISO 3166-1), such as \"ZA\"");
+        }
+        let point = match of.latitude.zip(of.longitude) {
+            Some((north, east)) => {
+                let bad = || format!("serve: places.ranges.{range:?}: latitude or longitude is none");
+                Some(Point::of(north, east).with_context(bad)?)
+            }
+            None => None,
+        };
+        ranges.push((range, Place { name: of.name, country: of.country, point }));
+    }
+    let file = configured.file.map(|file| data.join(file));
+    Places::new(ranges, file.as_deref()).map_err(|why| anyhow::anyhow!("serve: places: {why}"))
 }
 
 /// Single sign-on by OpenID Connect.
@@ -366,6 +421,7 @@ impl Default for Config {
             public_url: None,
             mail: None,
             oidc: None,
+            places: None,
             sources,
         }
     }

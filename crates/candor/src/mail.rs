@@ -40,9 +40,9 @@ impl Post for Relay {
 pub fn reach(data: &Path, config: &Config) -> Result<Option<Reach>> {
     let (mail, url) = match (&config.mail, &config.public_url) {
         (None, None) => return Ok(None),
-        (None, Some(_)) if config.oidc.is_some() => return Ok(None),
+        (None, _) => return Ok(None),
         (Some(mail), Some(url)) => (mail, url),
-        _ => bail!("serve: mail and public_url belong together: set both, or neither"),
+        (Some(_), None) => bail!("serve: mail: set public_url too: the links that are sent lead there"),
     };
     let relay = relay(data, mail).context("serve: mail")?;
     Ok(Some(Reach { url: url.trim_end_matches('/').to_owned(), post: std::sync::Arc::new(relay) }))

@@ -127,10 +127,17 @@ pub fn open(trail: &Trail) -> Result<(Arc<People>, Option<String>)> {
     ended(trail)?;
     let mut administered = false;
     for user in users.iter() {
-        let administers = user.standing == Standing::Active && user.roles.contains(&Role::Administrator);
+        // Who is suspended administered: another person lets them back, not whoever starts the server.
+        let stands = user.standing == Standing::Active || user.standing == Standing::Suspended && user.came;
+        let administers = stands && user.roles.contains(&Role::Administrator);
         // What they sign in with may be lost: then somebody must come in anew.
         let held = store.person(&user.id)?;
-        administered |= administers && held.as_ref().is_some_and(|person| person.password.is_some());
+        let comes = |person: &Person| {
+            person.password.is_some()
+                || !person.passkeys.is_empty() && trail.config.public_url.is_some()
+                || person.sso && trail.config.oidc.is_some()
+        };
+        administered |= administers && held.as_ref().is_some_and(comes);
         if user.standing == Standing::Ended && held.is_some() {
             // An end that was cut off after its entry.
             store.forget(&user.id)?;
@@ -151,7 +158,8 @@ fn first(trail: &Trail, store: &Store, users: &mut Users) -> Result<String> {
         |user: &&access::user::User| user.standing == Standing::Invited && user.roles.contains(&Role::Administrator);
     let known = users.iter().find(waits).map(|user| user.id.clone());
     let known = match known {
-        Some(id) if store.person(&id)?.is_some() => Some(id),
+        // The one of the first start has no address yet; nobody else's invitation is taken.
+        Some(id) if store.person(&id)?.is_some_and(|person| person.address.is_empty()) => Some(id),
         _ => None,
     };
     let id = match known {

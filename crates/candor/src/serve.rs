@@ -164,6 +164,8 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         second_person: trail.config.second_person.iter().map(|sort| (*sort).into()).collect(),
         people: Some(people),
         reach: crate::mail::reach(&trail.paths.data, &trail.config)?,
+        places: crate::config::places(&trail.paths.data, &trail.config)?,
+        passkeys: trail.config.public_url.as_deref().and_then(access::passkey::Passkeys::of),
         provider: crate::sso::provider(&trail.paths.data, &trail.config)?,
         sources: trail.config.sources.iter().map(|(name, source)| (name.clone(), expected(source))).collect(),
         environment: trail.config.environment.clone(),

@@ -16,6 +16,7 @@ use ledger::clock::{Clock, SystemClock};
 use openidconnect::core::{
     CoreAuthenticationFlow, CoreClient, CoreGenderClaim, CoreJwsSigningAlgorithm, CoreProviderMetadata,
 };
+use openidconnect::url::Url;
 use openidconnect::{
     AccessTokenHash, AdditionalClaims, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse,
     IssuerUrl, JsonWebKey as _, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
@@ -36,12 +37,18 @@ const ANSWER_BYTES_MAX: u64 = 512 << 10;
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
 /// After this it is asked again where a key is not known: no stranger's word makes us ask more often.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// Where it did not answer, it is asked again after this.
+const FAILED_FOR: Duration = Duration::from_secs(1);
 /// A logout token is of now, to this many seconds.
 const LOGOUT_AGE_S: u64 = 300;
 /// The event of a logout token.
 const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
-/// Words of `amr` (RFC 8176) that say that there was more than a password.
-const SECOND_FACTORS: [&str; 9] = ["mfa", "otp", "hwk", "swk", "fpt", "face", "iris", "sms", "pop"];
+/// Words of `amr` (RFC 8176) by what they prove: something known, something had, somebody's body.
+const FACTORS: [&[&str]; 3] = [
+    &["pwd", "pin", "kba"],
+    &["otp", "hwk", "swk", "sms", "tel", "pop", "sc"],
+    &["fpt", "face", "iris", "retina", "vbm"],
+];
 /// Characters of what is taken over.
 const TEXT_MAX: usize = 256;
 
@@ -51,12 +58,33 @@ struct Claims(Map<String, Value>);
 
 impl AdditionalClaims for Claims {}
 
+/// A host with its port: another service of the same machine is another host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Host {
+    name: String,
+    port: u16,
+    /// Whether it is asked encrypted: each, but this machine's own.
+    https: bool,
+}
+
+impl Host {
+    /// The host of an address, as it is compared; none where it names somebody at it, or is asked in clear beyond this
+    /// machine.
+    fn of(url: &str) -> Option<Host> {
+        let url = Url::parse(url).ok()?;
+        let name = url.host_str()?.to_ascii_lowercase();
+        let local = matches!(name.as_str(), "localhost" | "127.0.0.1" | "[::1]");
+        let https = url.scheme() == "https";
+        let plain = url.username().is_empty() && url.password().is_none();
+        let fits = plain && (https || local && url.scheme() == "http");
+        fits.then(|| Host { name, port: url.port_or_known_default().unwrap_or(443), https })
+    }
+}
+
 /// A way to the provider that leads nowhere else.
 struct Way {
     agent: ureq::Agent,
-    hosts: Vec<String>,
-    /// Whether all of it must be encrypted: always, but to this machine.
-    https: bool,
+    hosts: Vec<Host>,
 }
 
 /// Why an answer is none; nothing of it is told.
@@ -69,14 +97,12 @@ enum Lost {
 }
 
 impl Way {
-    fn allows(&self, uri: &http::Uri) -> bool {
-        let scheme = uri.scheme_str() == Some("https") || !self.https && uri.scheme_str() == Some("http");
-        // With its port: another service of the same machine is another host.
-        scheme && uri.authority().is_some_and(|authority| self.hosts.iter().any(|host| host == authority.as_str()))
+    fn allows(&self, url: &str) -> bool {
+        Host::of(url).is_some_and(|host| self.hosts.contains(&host))
     }
 
     fn ask(&self, request: HttpRequest) -> Result<HttpResponse, Lost> {
-        if !self.allows(request.uri()) {
+        if !self.allows(&request.uri().to_string()) {
             return Err(Lost::Elsewhere);
         }
         let (parts, body) = self.agent.run(request).map_err(|_| Lost::NoAnswer)?.into_parts();
@@ -105,6 +131,8 @@ struct OpenId {
     way: Way,
     roles: BTreeMap<String, Vec<Role>>,
     known: Mutex<Option<Known>>,
+    /// When it was last asked in vain: not again for a moment, whoever comes.
+    failed: Mutex<Option<Instant>>,
 }
 
 /// Single sign-on, where it is configured.
@@ -118,14 +146,14 @@ pub fn provider(data: &Path, config: &Config) -> Result<Option<Arc<dyn Provider>
 }
 
 fn open_id(data: &Path, oidc: &Oidc, url: &str) -> Result<OpenId> {
-    let issuer: http::Uri = oidc.issuer.parse().context("issuer must be an address such as https://login.example")?;
-    let host = issuer.authority().context("issuer must be an address such as https://login.example")?.to_string();
-    let is_local = matches!(issuer.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    let https = match issuer.scheme_str() {
-        Some("https") => true,
-        Some("http") if is_local => false,
-        _ => bail!("issuer must be https: passwords and tokens would cross the network in clear"),
+    let Some(host) = Host::of(&oidc.issuer) else {
+        bail!("issuer must be https, such as https://login.example: else tokens would cross the network in clear");
     };
+    let mut hosts = vec![host];
+    for named in &oidc.hosts {
+        let host = Host::of(&format!("https://{named}")).filter(|_| !named.contains(['/', '@']));
+        hosts.push(host.with_context(|| format!("hosts: {named:?} is no host such as keys.login.example:8443"))?);
+    }
     let secret = match &oidc.client_secret_file {
         None => None,
         Some(path) => {
@@ -162,7 +190,6 @@ fn open_id(data: &Path, oidc: &Oidc, url: &str) -> Result<OpenId> {
         .timeout_global(Some(TIMEOUT))
         // People come seldom: a connection kept until then is one that the provider has closed.
         .max_idle_connections(0)
-        .https_only(https)
         .tls_config(tls)
         .build()
         .new_agent();
@@ -183,9 +210,10 @@ fn open_id(data: &Path, oidc: &Oidc, url: &str) -> Result<OpenId> {
         issuer: IssuerUrl::new(oidc.issuer.clone()).context("issuer")?,
         secret,
         back: RedirectUrl::new(back).context("public_url")?,
-        way: Way { agent, hosts: std::iter::once(host).chain(oidc.hosts.iter().cloned()).collect(), https },
+        way: Way { agent, hosts },
         roles,
         known: Mutex::default(),
+        failed: Mutex::default(),
     })
 }
 
@@ -196,8 +224,15 @@ impl OpenId {
         if let Some(held) = held.filter(|held| held.at.elapsed() < most) {
             return Ok(held);
         }
+        if self.failed.lock().map_err(|_| NotLetIn::Unreachable)?.is_some_and(|at| at.elapsed() < FAILED_FOR) {
+            return Err(NotLetIn::Unreachable);
+        }
         let ask = |request| self.way.ask(request);
-        let metadata = CoreProviderMetadata::discover(&self.issuer, &ask).map_err(|_| NotLetIn::Unreachable)?;
+        let said = CoreProviderMetadata::discover(&self.issuer, &ask);
+        let Ok(metadata) = said else {
+            *self.failed.lock().map_err(|_| NotLetIn::Unreachable)? = Some(Instant::now());
+            return Err(NotLetIn::Unreachable);
+        };
         let known = Known { metadata: Arc::new(metadata), at: Instant::now() };
         *self.known.lock().map_err(|_| NotLetIn::Unreachable)? = Some(known.clone());
         Ok(known)
@@ -245,6 +280,14 @@ fn payload(token: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
+/// Whether a provider says that it asked for two factors: in a word, or by two of different sorts.
+fn is_second_factor(claims: &Map<String, Value>) -> bool {
+    let said = claims.get("amr").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let said: Vec<&str> = said.collect();
+    let sorts = FACTORS.iter().filter(|sort| said.iter().any(|word| sort.contains(word))).count();
+    said.contains(&"mfa") || sorts > 1
+}
+
 fn text(claims: &Map<String, Value>, name: &str) -> Option<String> {
     let text = claims.get(name)?.as_str()?.trim();
     let fits = !text.is_empty() && text.chars().count() <= TEXT_MAX && !text.chars().any(char::is_control);
@@ -273,7 +316,7 @@ impl Provider for OpenId {
         }
         let (url, state, nonce) = request.url();
         // People are sent where the configuration says, too.
-        if !url.as_str().parse().is_ok_and(|uri| self.way.allows(&uri)) {
+        if !self.way.allows(url.as_str()) {
             return Err(NotLetIn::Unreachable);
         }
         Ok(Begun {
@@ -313,29 +356,39 @@ impl Provider for OpenId {
             Some(claims.subject().clone())
         })?;
         let mut claims = payload(&word.to_string()).ok_or(NotLetIn::NotTrue)?;
+        // By its signed word alone.
+        let second_factor = is_second_factor(&claims);
+        let session = text(&claims, "sid").map(|sid| named(&self.config.issuer, &sid));
         // What the word itself does not say may be asked for with it; it is about the same subject, or refused.
         if text(&claims, "email").is_none() || self.roles_of(&claims).is_empty() {
             let client = client(&known.metadata);
             if let Ok(more) = client.user_info(token.access_token().clone(), Some(subject.clone())) {
-                let more: UserInfoClaims<Claims, CoreGenderClaim> =
-                    more.request(&ask).map_err(|_| NotLetIn::Unreachable)?;
+                let more: UserInfoClaims<Claims, CoreGenderClaim> = more.request(&ask).map_err(|why| match why {
+                    openidconnect::UserInfoError::Request(_) => NotLetIn::Unreachable,
+                    _ => NotLetIn::NotTrue,
+                })?;
                 let Ok(Value::Object(said)) = serde_json::to_value(&more) else { return Err(NotLetIn::NotTrue) };
+                let roles = self.config.role_claim.split('.').next().unwrap_or_default();
+                let without = self.roles_of(&claims).is_empty();
                 for (name, value) in said {
-                    claims.entry(name).or_insert(value);
+                    if without && name == roles {
+                        claims.insert(name, value);
+                    } else {
+                        claims.entry(name).or_insert(value);
+                    }
                 }
             }
         }
         let own = claims.get("email_verified") != Some(&Value::Bool(false));
         let address = text(&claims, "email").filter(|address| own && address.contains('@'));
         let address = address.ok_or(NotLetIn::NoAddress)?;
-        let methods = claims.get("amr").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         Ok(Identity {
             subject: named(&self.config.issuer, subject.as_str()),
             name: text(&claims, "name").or_else(|| text(&claims, "preferred_username")).unwrap_or(address.clone()),
             address,
             roles: self.roles_of(&claims),
-            second_factor: methods.into_iter().any(|method| SECOND_FACTORS.contains(&method)),
-            session: text(&claims, "sid").map(|sid| named(&self.config.issuer, &sid)),
+            second_factor,
+            session,
         })
     }
 

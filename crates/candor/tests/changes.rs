@@ -124,9 +124,23 @@ fn a_key_opens_nothing_before_another_approved_it_and_no_key_decides() {
     let server = Server::start(&data);
     let mut one = first(&server);
     let mut two = invited(&mut one, "Staff Two", "staff.two@shop.example", "administrator");
-    let made =
-        server.post_json("/v1/keys", &server.admin, &json!({"scopes": ["read"], "roles": ["compliance_officer"]}));
+    // The first key comes from the machine and no person: it proposes nothing any more, but revokes.
+    let asked = json!({"scopes": ["read"], "roles": ["compliance_officer"]});
+    let refused = server.post_json("/v1/keys", &server.admin, &asked);
+    assert!(refused.0 == 409 && refused.1["detail"].to_string().contains("two people"), "{}", refused.1);
+    // One makes a key that makes keys, another agrees; what that key asks for is the first one's asking.
+    one.get("/keys");
+    let page = one.post("/keys", &[("scopes", "admin")]).text();
+    assert!(page.contains("opens nothing before a second person"), "{page}");
+    let admin = between(&page, "aria-label=\"Key\">", "<").expect("a key").to_owned();
+    assert_eq!(server.post_json("/v1/keys", &admin, &asked).0, 401);
+    let change = waiting(&mut two);
+    assert_eq!(decide(&mut two, &change, "approve").0, 200);
+    let made = server.post_json("/v1/keys", &admin, &asked);
     assert_eq!(made.0, 202, "{}", made.1);
+    let own = waiting(&mut one);
+    let (status, text) = decide(&mut one, &own, "approve");
+    assert!(status == 409 && text.contains("a key that comes from you"), "{text}");
     let key = made.1["key"].as_str().expect("a key").to_owned();
     assert_eq!(made.1["active"], false);
     assert_eq!(server.get_json("/v1/search?justification=case+7", &key).0, 401);
@@ -138,14 +152,25 @@ fn a_key_opens_nothing_before_another_approved_it_and_no_key_decides() {
     assert_eq!(server.get_json("/v1/search?justification=case+7", &key).0, 200);
     // Renewed: whoever renews a key has it, so that waits too; the old one goes on until then.
     let id = made.1["id"].as_str().expect("an id");
-    let renewed = server.post_json(&format!("/v1/keys/{id}/rotate"), &server.admin, &json!({"overlap_s": 0}));
+    let renewed = server.post_json(&format!("/v1/keys/{id}/rotate"), &admin, &json!({"overlap_s": 0}));
     assert_eq!(renewed.0, 202, "{}", renewed.1);
     let change = waiting(&mut two);
     assert_eq!(decide(&mut two, &change, "approve").0, 200);
     assert_eq!(server.get_json("/v1/search?justification=case+7", &key).0, 401);
     let new = renewed.1["key"].as_str().expect("a key");
     assert_eq!(server.get_json("/v1/search?justification=case+7", new).0, 200);
-    let _ = one.get("/changes");
+    // What a key asked for that was revoked since is not approved.
+    let made = server.post_json("/v1/keys", &admin, &asked);
+    assert_eq!(made.0, 202, "{}", made.1);
+    let page = two.get("/keys").text();
+    let id = admin.split('_').nth(1).expect("an id");
+    assert!(page.contains(id), "{page}");
+    assert_eq!(two.post("/keys/change", &[("key", id), ("step", "revoke")]).status, 200);
+    assert_eq!(server.get_json("/v1/keys", &admin).0, 401, "at once");
+    let change = waiting(&mut two);
+    let (status, text) = decide(&mut two, &change, "approve");
+    assert!(status == 409 && text.contains("may not any more"), "{text}");
+    assert_eq!(decide(&mut two, &change, "refuse").0, 200);
     assert!(server.stop());
 }
 
@@ -164,7 +189,7 @@ fn grants_wait_where_two_may_give_them_and_a_deployment_may_want_none_of_it() {
         .expect("an id")
         .to_owned();
     let mut officer = invited(&mut admin, "Officer", "officer@shop.example", "compliance_officer");
-    let legal = invited(&mut admin, "Legal", "legal@shop.example", "legal");
+    let mut legal = invited(&mut admin, "Legal", "legal@shop.example", "legal");
     let giver = server.key(json!({"scopes": ["read"], "roles": ["legal"]}));
     let mail = json!({
         "timestamp": "2026-11-20T08:00:00Z", "event_type": "EMAIL_SENT", "correlation_id": "o-1", "source_component": "shop",
@@ -175,8 +200,12 @@ fn grants_wait_where_two_may_give_them_and_a_deployment_may_want_none_of_it() {
     let read = |server: &Server| server.get_json("/v1/customers/c-1/history?justification=case+7", &reader).0;
     let ask = json!({"grantee": format!("api-key-{reader_id}"), "customer": "c-1", "expires": "2027-01-01T00:00:00Z", "reason": "inspection 12"});
     let given = server.post_json("/v1/grants?justification=case+7", &giver, &ask);
-    assert_eq!(given.0, 202, "{}", given.1);
-    assert!(!given.1.to_string().contains("c-1\""), "{}", given.1);
+    assert!(given.0 == 409 && given.1["detail"].to_string().contains("two people"), "{}", given.1);
+    let grantee = format!("api-key-{reader_id}");
+    let fields = [("grantee", grantee.as_str()), ("customer", "c-1"), ("days", "30"), ("reason", "inspection 12")];
+    legal.get("/grants");
+    let reply = legal.post("/grants", &fields);
+    assert_eq!(reply.headers["location"], "/changes", "{}", reply.text());
     assert_eq!(read(&server), 403);
     let page = officer.get("/changes").text();
     assert!(page.contains("inspection 12") && !page.contains("c-1<"), "{page}");
@@ -185,8 +214,10 @@ fn grants_wait_where_two_may_give_them_and_a_deployment_may_want_none_of_it() {
     assert!(server.stop());
     let server = Server::start_at(&data, address);
     let [mut officer, mut legal] = cookies.map(|cookie| Browser { server: &server, cookie, form_token: String::new() });
-    let change = waiting(&mut legal);
-    assert_eq!(decide(&mut legal, &change, "approve").0, 200);
+    legal.get("/changes");
+    let change = waiting(&mut officer);
+    assert_eq!(decide(&mut legal, &change, "approve").0, 409);
+    assert_eq!(decide(&mut officer, &change, "approve").0, 200);
     assert_eq!(read(&server), 200);
     // Nobody approves leave for themselves.
     officer.get("/grants");

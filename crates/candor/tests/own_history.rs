@@ -236,7 +236,7 @@ fn where_no_mail_is_configured_nobody_is_sent_a_link() {
     let text = folder.path().join("trail");
     let config = |lines: &str| std::fs::write(text.join("candor.toml"), lines).expect("written");
     for (lines, why) in [
-        ("public_url = \"https://a.example\"\n", "belong together"),
+        ("[mail]\nrelay = \"127.0.0.1:25\"\nfrom = \"a@shop.example\"\n", "set public_url too"),
         (
             "public_url = \"https://a.example\"\n[mail]\nrelay = \"mx.shop.example:25\"\nfrom = \"a@shop.example\"\n",
             "set tls",

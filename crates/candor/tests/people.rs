@@ -391,3 +391,120 @@ fn who_looks_is_watched_and_a_rule_ends_sessions_and_opens_a_case() {
     assert!(manager.get("/reviews").text().contains("Nothing waits for you"));
     assert!(server.stop());
 }
+
+/// A form sent from another address of this machine.
+fn sign_in_from(server: &Server, from: [u8; 4], (address, password): (&str, &str)) -> Reply {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("bound");
+        socket.connect(server.address).await.expect("it listens").into_std().expect("a stream")
+    });
+    stream.set_nonblocking(false).expect("set");
+    let form = encoded(&[("address", address), ("password", password)]);
+    let head = format!(
+        "POST /sign-in HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nConnection: close\r\nContent-Type: \
+         application/x-www-form-urlencoded\r\nContent-Length: {1}\r\n\r\n{form}",
+        server.address,
+        form.len()
+    );
+    let mut writing = &stream;
+    std::io::Write::write_all(&mut writing, head.as_bytes()).expect("sent");
+    support::http::read_reply(stream)
+}
+
+#[test]
+fn a_session_tells_where_it_is_and_what_was_done_and_nobody_is_in_two_cities() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    good(&["init", "--data", data.to_str().expect("UTF-8")]);
+    // A file as MaxMind's are, made by another's program; the ranges of the deployment come first.
+    let make = "import sys, netaddr, mmdb_writer\nfile = mmdb_writer.MMDBWriter(4, 'GeoLite2-City')\nfile.insert_network(netaddr.IPSet(['127.0.0.0/8']), {'city': {'names': {'en': 'Johannesburg'}}, 'country': {'iso_code': 'ZA'}, 'location': {'latitude': -26.2, 'longitude': 28.05}})\nfile.to_db_file(sys.argv[1])";
+    let made = std::process::Command::new(support::interpreter())
+        .args(["-c", make, data.join("places.mmdb").to_str().expect("UTF-8")])
+        .status()
+        .expect("it runs");
+    assert!(made.success());
+    let config = "[places]\nfile = \"places.mmdb\"\n[places.ranges]\n\"127.0.0.1/32\" = { name = \"Cape Town office\", country = \"ZA\", \
+                  latitude = -33.93, longitude = 18.42 }\n[sources.local]\n";
+    std::fs::write(data.join("candor.toml"), config).expect("written");
+    let server = Server::start(&data);
+    let mut admin = first(&server);
+    server.lines(&server.append_key(), &mail(1, "your kettle"));
+    let mut officer = invited(&mut admin, "Officer", "officer@shop.example", "compliance_officer");
+    let page = officer.post("/look/history", &[("customer", "c-1"), ("reason", "case 7")]);
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert_eq!(officer.get("/users").status, 403);
+    assert!(officer.get("/account").text().contains("Cape Town office"));
+    // The same account from 1,260 kilometres away, a moment later: told, the sessions ended, a case opened.
+    let reply = sign_in_from(&server, [127, 0, 0, 2], ("officer@shop.example", PASSWORD));
+    assert_eq!(reply.status, 303, "{}", reply.text());
+    until("the sessions are ended", || (officer.get("/look").status == 303).then_some(()));
+    let key = server.read_key();
+    until("a case is opened", || {
+        let cases = server.read(&key, "/v1/cases?open=true").text();
+        cases.contains("impossible_travel").then_some(())
+    });
+    assert!(server.stop());
+    let text = data.to_str().expect("UTF-8");
+    let started = lines(&good(&["search", "--kind", "SESSION_STARTED", "--json", "--data", text]));
+    let of = |place: &str| started.iter().filter(|line| line["record"]["geographic_location"] == place).count();
+    assert_eq!((of("Cape Town office"), of("Johannesburg")), (2, 1));
+    assert!(started.iter().all(|line| line["record"]["country"] == "ZA"));
+    let session = started.iter().find(|line| line["record"]["geographic_location"] == "Cape Town office").expect("one");
+    let id = session["record"]["session_id"].as_str().expect("an id");
+    let session: Value = serde_json::from_str(&good(&["show", "session", id, "--json", "--data", text])).expect("JSON");
+    let done: Vec<String> = session["session_activities"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| format!("{} {} {}", one["action"], one["resource"], one["outcome"]).replace('"', ""))
+        .collect();
+    assert_eq!(done, ["view page-history success", "view page-users unauthorized"], "{session}");
+}
+
+#[test]
+fn what_a_configuration_of_places_gets_wrong_is_said() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let text = data.to_str().expect("UTF-8");
+    good(&["init", "--data", text]);
+    for (lines, why) in [
+        ("[places]\nfile = \"none.mmdb\"\n", "none.mmdb is no file in MaxMind's format"),
+        ("[places.ranges]\n\"10.0.0.0/40\" = { name = \"x\" }\n", "is no range of addresses"),
+        ("[places.ranges]\n\"10.0.0.0/8\" = { name = \"x\", country = \"South Africa\" }\n", "two capital letters"),
+        (
+            "[places.ranges]\n\"10.0.0.0/8\" = { name = \"x\", latitude = 99.0, longitude = 1.0 }\n",
+            "latitude or longitude",
+        ),
+    ] {
+        std::fs::write(data.join("candor.toml"), lines).expect("written");
+        let said = support::bad(1, &["serve", "--listen", "127.0.0.1:0", "--data", text]);
+        assert!(said.contains(why), "{why}: {said}");
+    }
+}
+
+#[test]
+fn how_long_a_wrong_sign_in_takes_tells_nothing_of_who_is_here() {
+    let folder = folder();
+    let server = Server::start(&folder.path().join("trail"));
+    first(&server);
+    let time = |address: &str| {
+        let start = std::time::Instant::now();
+        assert_eq!(Browser::new(&server).sign_in(address, "not the right kettle at all").status, 403);
+        start.elapsed().as_secs_f64()
+    };
+    let (mut here, mut nowhere) = (Vec::new(), Vec::new());
+    for round in 0..5 {
+        here.push(time(FIRST[1].1));
+        nowhere.push(time(&format!("nobody.{round}@shop.example")));
+    }
+    let middle = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let ratio = middle(&mut here) / middle(&mut nowhere);
+    // A hash that was left out would be fifty times.
+    assert!((0.5..2.0).contains(&ratio), "{ratio}");
+    assert!(server.stop());
+}

@@ -27,6 +27,8 @@ pub struct Purpose {
     pub second_factor: bool,
     /// Subjects that the reader is: a customer who reads their own.
     pub own: Vec<u64>,
+    /// Session in which they read, where there is one: it is told what was done in it.
+    pub session: Option<String>,
     /// Purpose, a token.
     pub purpose: String,
     /// Case id or reason.
@@ -291,7 +293,7 @@ impl Guard {
         if self.policy.decide(&asked).permitted {
             return Ok(());
         }
-        self.record_access(purpose, "refused", json!({"action": action.name()}), 0)?;
+        self.record_access(purpose, "refused", (action, json!({"action": action.name()})), 0)?;
         Err(Error::Denied(action, Box::new(self.policy.explain(&asked))))
     }
 
@@ -301,22 +303,43 @@ impl Guard {
     /// As [`Guard::may`].
     pub fn may_see(&self, purpose: &Purpose, action: Action, results: usize) -> Result<u64, Error> {
         self.may(purpose, action, None)?;
-        self.record_access(purpose, "granted", json!({"action": action.name()}), results)
+        self.record_access(purpose, "granted", (action, json!({"action": action.name()})), results)
     }
 
-    fn record_access(&self, purpose: &Purpose, outcome: &str, filters: Value, results: usize) -> Result<u64, Error> {
+    fn record_access(
+        &self,
+        purpose: &Purpose,
+        outcome: &str,
+        (action, filters): (Action, Value),
+        results: usize,
+    ) -> Result<u64, Error> {
         let mut fields = facts(purpose, outcome);
         (fields["filters"], fields["results"]) = (filters, results.into());
-        let recorded = self
-            .recorder
-            .record(vec![OwnRecord { kind: "ACCESS", fields, subject: None }])
-            .map_err(Error::NotRecorded)?;
+        let recorded = self.recorder.record(with_activity(purpose, action, fields)).map_err(Error::NotRecorded)?;
         Ok(recorded.first().copied().unwrap_or_default())
     }
 
     /// Whether these roles may make a change of this sort, asked plainly: for what is offered, not for what is done.
     pub fn may_roles(&self, roles: &[Role], action: Action) -> bool {
         self.policy.decide(&Asked::plain(roles, action)).permitted
+    }
+
+    /// Whether these roles may make such a change in any way that it could be asked: with a second factor or without, with
+    /// a reason or without. For what must be taken as allowed where it is not sure.
+    pub fn could_roles(&self, roles: &[Role], action: Action) -> bool {
+        let purposes = ["users", "keys", "grants", "changes", "page", "none"];
+        let ways = [(false, false), (false, true), (true, false), (true, true)];
+        ways.iter().any(|(second_factor, justified)| {
+            purposes.iter().any(|purpose| {
+                let asked = Asked {
+                    purpose,
+                    justified: *justified,
+                    second_factor: *second_factor,
+                    ..Asked::plain(roles, action)
+                };
+                self.policy.decide(&asked).permitted
+            })
+        })
     }
 
     /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.
@@ -328,7 +351,7 @@ impl Guard {
     pub(crate) fn pass(&self, purpose: &Purpose, candidates: &[Candidate], look: Look<'_>) -> Result<Pass, Error> {
         let persons = persons(candidates);
         let decided = self.decide(purpose, &look, candidates, &persons)?;
-        let Look { filters, words, .. } = look;
+        let Look { action, filters, words, .. } = look;
         let mut pairs = Vec::new();
         for candidate in candidates {
             let entry = candidate.stored.entry()?;
@@ -352,10 +375,7 @@ impl Guard {
         if let Some(leave) = &decided.leave {
             access["grants"] = leave.ids.iter().take(GRANTS_NAMED_MAX).cloned().collect::<Vec<_>>().into();
         }
-        let recorded = self
-            .recorder
-            .record(vec![OwnRecord { kind: "ACCESS", fields: access, subject: None }])
-            .map_err(Error::NotRecorded)?;
+        let recorded = self.recorder.record(with_activity(purpose, action, access)).map_err(Error::NotRecorded)?;
         decided.permitted?;
         let index = recorded.first().copied().unwrap_or_default();
         let roles = Role::names(&purpose.roles);
@@ -453,6 +473,26 @@ impl Narrowing {
         }
         Ok(within)
     }
+}
+
+/// An ACCESS record, and what was done in the session in which it was, where there is one.
+fn with_activity(purpose: &Purpose, action: Action, access: Value) -> Vec<OwnRecord> {
+    let activity = purpose.session.as_ref().map(|session| {
+        let outcome = if access["outcome"] == "granted" { "success" } else { "unauthorized" };
+        let done = match action {
+            Action::Search | Action::ListThings | Action::Count | Action::ReadStatistics => "search",
+            _ if purpose.command.ends_with("-file") => "export",
+            _ => "view",
+        };
+        let mut fields =
+            json!({"session_id": session, "action": done, "resource": purpose.command, "outcome": outcome});
+        // Who a customer is stands in their session's entry alone.
+        if purpose.own.is_empty() {
+            fields["user_id"] = purpose.actor.as_str().into();
+        }
+        OwnRecord { kind: "SESSION_ACTIVITY", fields, subject: None }
+    });
+    std::iter::once(OwnRecord { kind: "ACCESS", fields: access, subject: None }).chain(activity).collect()
 }
 
 /// The facts of an ACCESS record about nothing yet.

@@ -173,6 +173,7 @@ const SHIPPED: &[&str] = shipped![
     // What waits for a second person.
     "CHANGE_PROPOSED",
     "CHANGE_DECIDED",
+    "USER_CHANGED" 2,
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

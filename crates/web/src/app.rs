@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use access::api_key::Keyring;
 use access::change::{Proposals, Sort};
+use access::passkey::Passkeys;
+use access::place::Places;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -101,6 +103,10 @@ pub struct Parts {
     pub reach: Option<Reach>,
     /// Single sign-on; none where it is not configured.
     pub provider: Option<Arc<dyn Provider>>,
+    /// Where addresses are.
+    pub places: Places,
+    /// Passkeys; none where browsers would make none.
+    pub passkeys: Option<Passkeys>,
     /// When the trail was last verified, and whether it held.
     pub verified: Arc<dyn Fn() -> Option<(UnixMillis, bool)> + Send + Sync>,
     /// Whether connections are encrypted here.
@@ -258,6 +264,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(page::metrics))
         .route("/openapi.json", get(page::description))
         .route("/static/candor.css", get(page::style))
+        .route("/static/passkey.js", get(crate::people::passkeys::script))
         .route("/", get(page::home))
         .route("/tail", get(page::tail).post(page::open_tail))
         .route("/tail/close", post(page::close_tail))
@@ -289,6 +296,8 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     if let Ok(id) = HeaderValue::from_str(&id.0) {
         headers.insert("x-request-id", id);
     }
+    // Two pages run a script, and say so themselves.
+    let policy = headers.remove(header::CONTENT_SECURITY_POLICY);
     let fixed = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         // Not no-referrer: browsers then say that forms are from nowhere (Origin: null), and those are refused.
@@ -300,6 +309,9 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(policy) = policy {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

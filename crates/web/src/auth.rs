@@ -31,6 +31,7 @@ impl Caller {
             roles: self.key.roles(),
             second_factor: false,
             own: Vec::new(),
+            session: None,
             purpose: purpose.to_owned(),
             justification,
             command,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::change::stands_behind;
+use access::change::root;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
@@ -57,7 +57,7 @@ pub(crate) async fn close(
 pub(crate) fn step_of(app: &App, purpose: &Purpose, id: &str, step: &CaseStep) -> Result<u64, Problem> {
     let own = |about: &str| {
         let keys = lock::read(&app.keys);
-        stands_behind(about, &purpose.actor, &keys) || stands_behind(&purpose.actor, about, &keys)
+        root(about, &keys) == root(&purpose.actor, &keys)
     };
     Ok(app.parts.guard.case_step(purpose, id, step, own)?)
 }

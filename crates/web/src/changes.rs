@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use access::api_key::{self, Scope};
-use access::change::{self, Decision, PROPOSED, Proposal, Sort, WAITING_MAX, stands_behind};
+use access::change::{self, Decision, PROPOSED, Proposal, Sort, WAITING_MAX, WAITING_OF_ONE_MAX, is_person, root};
 use access::user::{self, Standing};
 use axum::Json;
 use axum::extract::State;
@@ -35,8 +35,13 @@ pub(crate) fn waits(app: &App, sort: Sort) -> bool {
     let Some(people) = app.parts.people.as_ref().filter(|_| app.parts.second_person.contains(&sort)) else {
         return false;
     };
-    let here = |user: &&user::User| matches!(user.standing, Standing::Active | Standing::Suspended);
-    let decides = |user: &user::User| app.parts.guard.may_roles(&user.roles, sort.action());
+    let here = |user: &&user::User| match user.standing {
+        Standing::Active => true,
+        Standing::Suspended => user.came,
+        _ => false,
+    };
+    // Whatever a policy asks beside the role: what is not sure binds.
+    let decides = |user: &user::User| app.parts.guard.could_roles(&user.roles, sort.action());
     people.users(|users| users.iter().filter(here).filter(|user| decides(user)).take(2).count()) == 2
 }
 
@@ -56,8 +61,21 @@ pub(crate) fn record(app: &App, records: Vec<Change>) -> Result<Vec<u64>, Proble
 
 /// Records a change as one that waits. `about` is the subject of a customer whom it names.
 pub(crate) fn propose(app: &App, kind: &str, facts: &Value, about: Option<u64>) -> Result<Proposal, Problem> {
-    if lock::read(&app.changes).iter().count() >= WAITING_MAX {
-        return Err(conflict(format!("{WAITING_MAX} changes wait for a second person: decide some of them first")));
+    let proposer = facts["actor"].as_str().unwrap_or_default();
+    {
+        let (changes, keys) = (lock::read(&app.changes), lock::read(&app.keys));
+        let from = root(proposer, &keys);
+        if !is_person(from) {
+            return Err(conflict(
+                "this takes two people now, and this key comes from none who signed in: do it at the pages, or with a key that was made there",
+            ));
+        }
+        let of_one = changes.iter().filter(|held| root(held.proposer(), &keys) == from).count();
+        if changes.iter().count() >= WAITING_MAX || of_one >= WAITING_OF_ONE_MAX {
+            return Err(conflict(format!(
+                "{WAITING_OF_ONE_MAX} of one's changes wait for a second person at most, {WAITING_MAX} of all: decide some of them first"
+            )));
+        }
     }
     let mut random = [0; change::ID_BYTES];
     random.copy_from_slice(&(app.parts.random)()[..change::ID_BYTES]);
@@ -65,7 +83,7 @@ pub(crate) fn propose(app: &App, kind: &str, facts: &Value, about: Option<u64>) 
     let entry = record(app, vec![(PROPOSED, facts.clone(), about)])?.first().copied().unwrap_or_default();
     let mut fields = facts.as_object().cloned().unwrap_or_default();
     // As the trail has it: a secret in a text was cut.
-    fields.extend(app.parts.guard.facts_of(entry)?);
+    fields.extend(app.parts.guard.facts_of(entry).unwrap_or_default());
     let mut changes = lock::write(&app.changes);
     changes.apply(PROPOSED, &fields, about, entry);
     changes.get(&id).cloned().ok_or_else(|| conflict("the change could not be kept: try again"))
@@ -83,14 +101,29 @@ pub(crate) fn waiting(app: &App) -> Vec<Proposal> {
 /// Why somebody may not approve a change; `None` if they may.
 pub(crate) fn barred(app: &App, person: &str, proposal: &Proposal) -> Option<&'static str> {
     let keys = lock::read(&app.keys);
-    if stands_behind(person, proposal.proposer(), &keys) {
+    let from = root(proposal.proposer(), &keys);
+    if from == person {
         return Some("you proposed it, or a key that comes from you did: another person decides it");
     }
     if proposal.text("user_id") == person {
         return Some("it is about your own account: another person decides it");
     }
-    if stands_behind(person, proposal.text("grantee"), &keys) {
+    if root(proposal.text("grantee"), &keys) == person {
         return Some("it gives leave to you: another person decides it");
+    }
+    let active = app.parts.people.as_ref().and_then(|people| people.user(from));
+    let active = active.is_some_and(|user| user.standing == Standing::Active);
+    let key = proposal.proposer().strip_prefix("api-key-");
+    if !active || key.is_some_and(|id| keys.get(id).is_none_or(|key| key.check(app.now()).is_err())) {
+        return Some("who proposed it may not any more: refuse it");
+    }
+    let replaced = proposal.text("replaces");
+    if !replaced.is_empty() && keys.get(replaced).is_none_or(|key| key.check(app.now()).is_err()) {
+        return Some("the key that it renews has ended: refuse it");
+    }
+    let over = UnixMillis::parse(proposal.text("expires").as_bytes()).is_ok_and(|until| until <= app.now());
+    if over {
+        return Some("the time that it would last is over: refuse it");
     }
     None
 }
@@ -112,26 +145,34 @@ pub(crate) fn decide(
         return Err(conflict("its time is over: it must be proposed again"));
     }
     let decided = change::decide(&proposal, decision, &purpose.actor);
+    // As they are now: they may have been suspended, or given other roles, while they waited for their turn.
+    let user = people.user(&purpose.actor).filter(|user| user.standing == Standing::Active);
+    let roles = user.map(|user| user.roles).ok_or_else(|| conflict("your account was changed meanwhile"))?;
+    let purpose = &Purpose { roles, ..purpose.clone() };
     match decision {
-        Decision::Withdrawn if !stands_behind(&purpose.actor, proposal.proposer(), &lock::read(&app.keys)) => {
+        Decision::Withdrawn if root(proposal.proposer(), &lock::read(&app.keys)) != purpose.actor => {
             return Err(conflict("who proposed it can withdraw it; others refuse it"));
         }
         Decision::Withdrawn => {}
         _ => {
             app.parts.guard.may(purpose, sort.action(), None)?;
-            if let Some(why) = barred(app, &purpose.actor, &proposal) {
+            if let (Decision::Approved, Some(why)) = (decision, barred(app, &purpose.actor, &proposal)) {
                 return Err(conflict(why));
             }
         }
     }
-    let made = if decision == Decision::Approved {
-        carry_out(app, people, &proposal, decided)?
-    } else {
-        record(app, vec![(change::DECIDED, decided, None)])?;
-        None
-    };
-    lock::write(&app.changes).remove(id);
-    Ok(made)
+    if decision == Decision::Approved {
+        return carry_out(app, people, &proposal, decided);
+    }
+    decided_so(app, &proposal, vec![(change::DECIDED, decided, None)])?;
+    Ok(None)
+}
+
+/// Records a decision with what it makes; from then on the change waits no more, whatever fails after it.
+fn decided_so(app: &App, proposal: &Proposal, records: Vec<Change>) -> Result<Vec<u64>, Problem> {
+    let entries = record(app, records)?;
+    lock::write(&app.changes).remove(&proposal.id);
+    Ok(entries)
 }
 
 /// Records an approval with what it makes, and lets that take effect.
@@ -150,12 +191,12 @@ fn carry_out(
     match proposal.kind.as_str() {
         user::INVITED => {
             users::check_invitation(people, &facts)?;
-            record(app, both(user::INVITED, None))?;
+            decided_so(app, proposal, both(user::INVITED, None))?;
             users::invitation_takes_effect(app, people, &facts)
         }
         user::CHANGED => {
             let (step, _) = users::check_change(people, &facts)?;
-            record(app, both(user::CHANGED, None))?;
+            decided_so(app, proposal, both(user::CHANGED, None))?;
             users::change_takes_effect(app, people, step, &facts)
         }
         api_key::CREATED => {
@@ -167,7 +208,7 @@ fn carry_out(
                 ended["actor"] = proposal.proposer().into();
                 records.push((api_key::REVOKED, ended, None));
             }
-            record(app, records.clone())?;
+            decided_so(app, proposal, records.clone())?;
             let mut keys = lock::write(&app.keys);
             records.iter().for_each(|(kind, facts, _)| keys.apply(kind, facts));
             Ok(None)
@@ -176,7 +217,7 @@ fn carry_out(
             if facts["of_person"] == true && facts.get("customer_id").is_none() {
                 return Err(conflict("the customer whom it names was erased: refuse it"));
             }
-            let entries = record(app, both(access::grant::GIVEN, proposal.subject))?;
+            let entries = decided_so(app, proposal, both(access::grant::GIVEN, proposal.subject))?;
             app.parts.guard.apply_grant(entries.last().copied().unwrap_or_default(), proposal.subject)?;
             Ok(None)
         }
@@ -186,7 +227,10 @@ fn carry_out(
 impl App {
     /// Closes what nobody decided in time.
     pub fn close_expired(&self) {
+        let Some(people) = &self.parts.people else { return };
         let now = self.now();
+        // Nobody decides one of them at the same time.
+        let _turn = people.changing();
         let over: Vec<Proposal> =
             lock::read(&self.changes).iter().filter(|proposal| proposal.expires <= now).cloned().collect();
         for proposal in over {
@@ -201,7 +245,7 @@ impl App {
 
 /// A change that waits, as programs are told.
 pub(crate) fn shown(proposal: &Proposal) -> Value {
-    let personal = HashSet::from(["name", "email", "customer_id", "key_sha256", "register"]);
+    let personal = HashSet::from(["name", "email", "customer_id", "key_sha256", "register", "justification"]);
     let mut record = proposal.record.clone();
     record.retain(|name, _| !personal.contains(name.as_str()));
     json!({
@@ -220,7 +264,9 @@ pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     let caller = auth::caller(&app, &headers, Scope::Admin)?;
     let purpose = caller.purpose("changes", None, "api-changes");
     blocking(&app, move |app| {
-        let waiting = waiting(app);
+        let mut waiting = waiting(app);
+        let decides = |sort: Sort| app.parts.guard.may_roles(&purpose.roles, sort.action());
+        waiting.retain(|proposal| proposal.sort().is_some_and(decides));
         app.parts.guard.may_see(&purpose, Sort::Keys.action(), waiting.len())?;
         let list: Vec<Value> = waiting.iter().map(shown).collect();
         Ok(Json(json!({"changes": list, "tree_size": app.size()})).into_response())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::change::{Proposal, Sort};
+use access::change::{Proposal, Sort, is_person, root};
 use access::grant::{self, GIVEN, Grant, LASTS_MS_MAX, NAMES_MAX, REVOKED, What};
 use access::policy::Action;
 use access::user::Standing;
@@ -86,7 +86,11 @@ pub(crate) fn give(app: &App, purpose: &Purpose, asking: Asking) -> Result<Given
     let guard = &app.parts.guard;
     guard.may(purpose, Action::GiveGrant, None)?;
     asking.check(app)?;
-    if asking.grantee == purpose.actor {
+    let own = {
+        let keys = lock::read(&app.keys);
+        root(&asking.grantee, &keys) == root(&purpose.actor, &keys) && is_person(root(&purpose.actor, &keys))
+    };
+    if own || asking.grantee == purpose.actor {
         return Err(unfit("nobody gives themselves leave: ask another who may"));
     }
     if guard.grants(|grants| grants.iter().count()) >= GRANTS_MAX {

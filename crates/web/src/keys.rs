@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use access::api_key::{self, ApiKey, Grant, Scope};
-use access::change::Sort;
+use access::api_key::{self, ApiKey, Grant, Scope, Token};
+use access::change::{Proposal, Sort};
 use access::policy::Action;
 use access::role::Role;
 use axum::Json;
@@ -26,7 +26,7 @@ use crate::search::blocking;
 /// Keys of a trail, at most.
 const KEYS_MAX: usize = 10_000;
 /// A rotated key goes on for this long unless it is said otherwise, in seconds.
-const OVERLAP_DEFAULT_S: u64 = 7 * 86_400;
+pub(crate) const OVERLAP_DEFAULT_S: u64 = 7 * 86_400;
 const OVERLAP_MAX_S: u64 = 90 * 86_400;
 
 fn shown(app: &App, key: &ApiKey) -> Value {
@@ -82,7 +82,7 @@ async fn may(app: &Arc<App>, caller: &auth::Caller) -> Result<(), Problem> {
     blocking(app, move |app| Ok(app.parts.guard.may(&purpose, Action::ManageKeys, None)?)).await
 }
 
-fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Problem> {
+pub(crate) fn grant(app: &App, given: &serde_json::Map<String, Value>) -> Result<Grant, Problem> {
     let list = |name: &str| -> Result<Vec<String>, Problem> {
         let bad = || Problem::bad(format!("{name} must be a list of different texts, at most 64"));
         let Some(value) = given.get(name) else { return Ok(Vec::new()) };
@@ -139,62 +139,95 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
     may(&app, &caller).await?;
     let given = object(&app, &headers, body, &["scopes", "roles", "sources", "label", "expires"]).await?;
     let grant = grant(&app, &given)?;
-    make(app, caller.actor(), grant, None).await
+    made(app, caller.actor(), grant, None).await
 }
 
-/// Makes a key; `replaces` is the one that ends in its favour, and when.
-async fn make(
-    app: Arc<App>,
-    actor: String,
-    grant: Grant,
+/// A key that was made: its text is told this once.
+pub(crate) struct Made {
+    pub(crate) id: String,
+    pub(crate) token: Token,
+    /// Where it waits for a second person.
+    pub(crate) waits: Option<Proposal>,
+}
+
+/// Makes a key, or proposes one; `replaces` is the one that ends in its favour, and when.
+pub(crate) fn make(
+    app: &App,
+    actor: &str,
+    grant: &Grant,
     replaces: Option<(String, UnixMillis)>,
-) -> Result<Response, Problem> {
-    let full = lock::read(&app.keys).iter().count() >= KEYS_MAX;
-    if full {
+) -> Result<Made, Problem> {
+    if lock::read(&app.keys).len() >= KEYS_MAX {
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "too-many-keys",
             "there are 10000 keys: more than a trail may have",
         ));
     }
-    let (token, mut facts) =
-        api_key::create(&(app.parts.random)(), &grant, replaces.as_ref().map(|(id, _)| id.as_str()));
+    let replaced = replaces.as_ref().map(|(id, _)| id.as_str());
+    let (token, mut facts) = api_key::create(&(app.parts.random)(), grant, replaced);
     let id = facts["key_id"].as_str().unwrap_or_default().to_owned();
-    let after = Arc::clone(&app);
-    let waits = blocking(&app, |app| Ok(changes::waits(app, Sort::Keys))).await?;
-    if waits {
+    if changes::waits(app, Sort::Keys) {
         facts["actor"] = actor.into();
         if let Some((_, at)) = &replaces {
             facts["effective"] = at.rfc3339().into();
         }
-        let proposal = blocking(&app, move |app| changes::propose(app, api_key::CREATED, &facts, None)).await?;
         // It opens nothing before somebody else has approved it; then whoever asked for it has it already.
-        return Ok(changes::accepted(json!({"id": id, "key": token.expose(), "active": false}), &proposal));
+        let proposal = changes::propose(app, api_key::CREATED, &facts, None)?;
+        return Ok(Made { id, token, waits: Some(proposal) });
     }
-    commit(&app, api_key::CREATED, facts, &actor).await?;
-    if let Some((old, at)) = replaces {
-        commit(&after, api_key::REVOKED, api_key::revoke(&old, at), &actor).await?;
-    }
-    let keys = lock::read(&after.keys);
-    let mut body = keys.get(&id).map_or(Value::Null, |key| shown(&after, key));
-    body["key"] = token.expose().into();
-    drop(keys);
-    Ok((StatusCode::CREATED, Json(body)).into_response())
+    let mut changes = vec![(api_key::CREATED, facts)];
+    changes.extend(replaces.map(|(old, at)| (api_key::REVOKED, api_key::revoke(&old, at))));
+    commit(app, changes, actor)?;
+    Ok(Made { id, token, waits: None })
 }
 
-/// Records a change and then lets it take effect.
-async fn commit(app: &Arc<App>, kind: &'static str, mut facts: Value, actor: &str) -> Result<(), Problem> {
-    facts["actor"] = actor.into();
-    let (worker, record) = (Arc::clone(app), facts.clone());
-    let recorded = tokio::task::spawn_blocking(move || worker.parts.submit.own(kind, record)).await;
-    if !matches!(recorded, Ok(Ok(_))) {
-        return Err(Problem::later(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the change could not be recorded, so it was not made: try again",
-        ));
+/// The same for programs.
+async fn made(
+    app: Arc<App>,
+    actor: String,
+    grant: Grant,
+    replaces: Option<(String, UnixMillis)>,
+) -> Result<Response, Problem> {
+    blocking(&app, move |app| {
+        let Made { id, token, waits } = make(app, &actor, &grant, replaces)?;
+        if let Some(proposal) = waits {
+            return Ok(changes::accepted(json!({"id": id, "key": token.expose(), "active": false}), &proposal));
+        }
+        let keys = lock::read(&app.keys);
+        let mut body = keys.get(&id).map_or(Value::Null, |key| shown(app, key));
+        body["key"] = token.expose().into();
+        Ok((StatusCode::CREATED, Json(body)).into_response())
+    })
+    .await
+}
+
+/// Records changes in one step and lets them take effect.
+fn commit(app: &App, changes: Vec<(&'static str, Value)>, actor: &str) -> Result<(), Problem> {
+    let mut records: Vec<changes::Change> = Vec::new();
+    for (kind, mut facts) in changes {
+        facts["actor"] = actor.into();
+        records.push((kind, facts, None));
     }
-    lock::write(&app.keys).apply(kind, &facts);
+    changes::record(app, records.clone())?;
+    let mut keys = lock::write(&app.keys);
+    records.iter().for_each(|(kind, facts, _)| keys.apply(kind, facts));
     Ok(())
+}
+
+/// Revokes a key: at once, whoever waits for the answer.
+pub(crate) fn end(app: &App, id: &str, actor: &str) -> Result<(), Problem> {
+    known(app, id)?;
+    commit(app, vec![(api_key::REVOKED, api_key::revoke(id, app.now()))], actor)
+}
+
+/// A key that is to be renewed, and until when it goes on.
+pub(crate) fn renewed(app: &App, id: &str, overlap_s: u64) -> Result<(ApiKey, UnixMillis), Problem> {
+    let key = known(app, id)?;
+    if key.check(app.now()).is_err() {
+        return Err(Problem::new(StatusCode::CONFLICT, "ended", "this key has ended: make a new one"));
+    }
+    Ok((key, UnixMillis(app.now().0 + overlap_s * 1000)))
 }
 
 fn known(app: &App, id: &str) -> Result<ApiKey, Problem> {
@@ -215,7 +248,8 @@ pub(crate) async fn revoke(
     if key.id == caller.key.id {
         return Err(Problem::new(StatusCode::CONFLICT, "own-key", "a key may not revoke itself: use another one"));
     }
-    commit(&app, api_key::REVOKED, api_key::revoke(&id, app.now()), &caller.actor()).await?;
+    let actor = caller.actor();
+    blocking(&app, move |app| end(app, &id, &actor)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -237,10 +271,6 @@ pub(crate) async fn rotate(
             .map(|seconds| seconds as u64)
             .ok_or_else(|| Problem::bad(format!("overlap_s must be a number of seconds from 0 to {OVERLAP_MAX_S}")))?,
     };
-    let key = known(&app, &id)?;
-    if key.check(app.now()).is_err() {
-        return Err(Problem::new(StatusCode::CONFLICT, "ended", "this key has ended: make a new one"));
-    }
-    let until = UnixMillis(app.now().0 + overlap * 1000);
-    make(Arc::clone(&app), caller.actor(), key.grant, Some((id, until))).await
+    let (key, until) = renewed(&app, &id, overlap)?;
+    made(Arc::clone(&app), caller.actor(), key.grant, Some((id, until))).await
 }

@@ -64,6 +64,7 @@ fn a_newer_link_ends_the_older_and_sessions_end_one_by_one() {
             seen_ms: number,
             form_token: "f".into(),
             address: "192.0.2.1".into(),
+            place: None,
             agent: "a".into(),
         };
         store.put_session(&format!("t{number}"), &session).expect("kept");
@@ -97,4 +98,94 @@ fn a_code_opens_once_and_a_recovery_code_too() {
     assert_eq!(store.take_code("u-1", " ABCD-efgh", now).expect("read"), Some(true));
     assert_eq!(store.take_code("u-1", "abcd-efgh", now).expect("read"), None);
     assert_eq!(store.take_code("u-2", &code, now).expect("read"), None);
+}
+
+/// What the golden file of this version holds.
+fn golden(store: &Store) {
+    let seen = Seen { point: crate::place::Point { north: -33_930_000, east: 18_420_000 }, at_ms: 7 };
+    store.put(&Person { sso: true, seen: Some(seen), last_in_ms: Some(7), ..person() }).expect("kept");
+    store.put_alias(Alias::Provider, "https://login.example\nstaff-1", "u-1").expect("kept");
+    let session = Session {
+        id: "s-1".into(),
+        person: "u-1".into(),
+        subject: None,
+        method: "sso".into(),
+        second_factor: true,
+        provider_session: Some("https://login.example\nsid-1".into()),
+        started_ms: 7,
+        seen_ms: 8,
+        form_token: "f".into(),
+        address: "192.0.2.1".into(),
+        place: Some("Cape Town".into()),
+        agent: "a".into(),
+    };
+    store.put_session("t", &session).expect("kept");
+}
+
+fn golden_path() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/people-3.db")
+}
+
+#[test]
+#[ignore = "writes testdata/people-3.db anew: for a new version beside it, never over this one"]
+fn the_golden_file_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    golden(&open(folder.path()));
+    std::fs::copy(folder.path().join("people.db"), golden_path()).expect("written");
+}
+
+#[test]
+fn the_golden_file_reads_as_it_was_written() {
+    let (folder, fresh) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    std::fs::copy(golden_path(), folder.path().join("people.db")).expect("testdata/people-3.db");
+    let (held, made) = (open(folder.path()), open(fresh.path()));
+    golden(&made);
+    assert_eq!(held.person("u-1").expect("read"), made.person("u-1").expect("read"));
+    assert_eq!(held.session("t").expect("read"), made.session("t").expect("read"));
+    let known = |store: &Store| store.known_as(Alias::Provider, "https://login.example\nstaff-1").expect("read");
+    assert_eq!((known(&held).as_deref(), known(&made).as_deref()), (Some("u-1"), Some("u-1")));
+}
+
+#[test]
+fn a_file_of_version_2_becomes_one_of_version_3_and_a_later_one_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("people.db");
+    open(folder.path()).put(&person()).expect("kept");
+    let set = |sql: &str| Connection::open(&path).and_then(|file| file.execute_batch(sql)).expect("set");
+    set("DROP TABLE alias; PRAGMA user_version = 2;");
+    let store = open(folder.path());
+    assert_eq!(store.person("u-1").expect("read"), Some(person()));
+    store.put_alias(Alias::Passkey, "k", "u-1").expect("kept");
+    drop(store);
+    set("PRAGMA user_version = 4;");
+    assert!(matches!(Store::open(&path, &[7; 64], |_| {}), Err(StoreError::Corrupt)));
+}
+
+#[test]
+fn a_provider_s_session_is_known_until_the_last_of_it_has_ended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    golden(&store);
+    let session = store.session("t").expect("read").expect("kept");
+    let name = session.provider_session.clone().expect("one");
+    store.put_session("t2", &Session { id: "s-2".into(), ..session }).expect("kept");
+    store.put_alias(Alias::ProviderSession, &name, "u-1").expect("kept");
+    let known = || store.known_as(Alias::ProviderSession, &name).expect("read").is_some();
+    assert!(store.end_session("t").expect("ended") && known());
+    assert!(store.end_session("t2").expect("ended") && !known());
+}
+
+#[test]
+fn what_somebody_carries_opens_for_what_it_was_made_and_unchanged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let text = store.carried("sso", &"state").expect("sealed");
+    assert_eq!(store.brought::<String>("sso", &text).expect("ours"), "state");
+    assert!(store.brought::<String>("other", &text).is_err());
+    for place in 0..text.len() {
+        let mut changed = text.clone().into_bytes();
+        changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).expect("ASCII");
+        assert!(store.brought::<String>("sso", &changed).is_err(), "{place}");
+    }
 }

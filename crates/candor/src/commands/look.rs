@@ -66,6 +66,7 @@ pub fn purpose(why: &Why, command: &'static str) -> Purpose {
         roles: vec![Role::LocalOperator],
         second_factor: false,
         own: Vec::new(),
+        session: None,
         purpose: why.purpose.clone(),
         justification: why.justification.clone(),
         command,

@@ -66,7 +66,7 @@ if (mode === 'lies') {
         };
         return answer.end(tokens[lie]());
       }
-      case '/me': return json({ sub: lie === 'another subject' ? 'somebody' : 'liar', email: 'liar@shop.example', groups: ['desk'] });
+      case '/me': return json({ sub: lie === 'another subject' ? 'somebody' : 'liar', email: 'liar@shop.example', groups: [lie === 'no role' ? 'x' : 'desk'] });
       case '/token': {
         const access = 'access-token';
         const half = createHash('sha256').update(access).digest().subarray(0, 16).toString('base64url');

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use access::passkey::Passkey;
 use access::password;
 use access::role::Role;
 use access::second_factor::{self, RECOVERY_CODES};
@@ -27,6 +28,12 @@ struct SessionLine {
     own: bool,
 }
 
+struct PasskeyLine {
+    id: String,
+    name: String,
+    added: String,
+}
+
 #[derive(Template)]
 #[template(path = "people/account.html")]
 struct Account {
@@ -36,6 +43,10 @@ struct Account {
     roles: String,
     has_second: bool,
     recovery_left: usize,
+    sso: bool,
+    /// Whether passkeys can be added here.
+    adds_passkeys: bool,
+    passkeys: Vec<PasskeyLine>,
     sessions: Vec<SessionLine>,
 }
 
@@ -52,7 +63,7 @@ struct Adding {
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let signed_in = signed_in(&app, &headers).await?;
-    off(&app, move |_, people| {
+    off(&app, move |app, people| {
         let person = stored(people.store.person(&signed_in.user.id))?;
         let person = person.ok_or_else(|| crate::problem::internal(&"somebody signed in is not kept"))?;
         let line = |session: Session| SessionLine {
@@ -60,13 +71,21 @@ pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
             id: session.id,
             started: time(session.started_ms),
             seen: time(session.seen_ms),
-            address: session.address,
+            address: match session.place {
+                Some(place) => format!("{}, {place}", session.address),
+                None => session.address,
+            },
             agent: session.agent,
             method: session.method,
         };
         let sessions = stored(people.store.sessions_of(&person.id))?.into_iter().map(line).collect();
+        let passkey =
+            |passkey: Passkey| PasskeyLine { id: passkey.id, name: passkey.name, added: time(passkey.added_ms) };
         html(&Account {
             head: signed_in.head(),
+            sso: person.sso,
+            adds_passkeys: app.parts.passkeys.is_some() && !person.sso,
+            passkeys: person.passkeys.into_iter().map(passkey).collect(),
             name: person.name,
             address: person.address,
             roles: Role::list(&signed_in.user.roles),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use access::change::{Decision, Proposal, Sort, stands_behind};
+use access::change::{Decision, Proposal, Sort, root};
 use access::role::Role;
 use askama::Template;
 use axum::body::Body;
@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::Value;
 
-use super::{Head, People, SignedIn, field, html, off, own_form, signed_in, time};
+use super::{Head, People, SignedIn, field, html, off, own_form, signed_in, stored, time};
 use crate::app::App;
 use crate::changes::{self, barred, waiting};
 use crate::lock;
@@ -28,6 +28,7 @@ struct Line {
     own: bool,
     /// Whether whoever looks may decide it; else why not.
     may: bool,
+    refuses: bool,
     barred: &'static str,
 }
 
@@ -38,6 +39,8 @@ struct Changes {
     changes: Vec<Line>,
     /// For whom an approval made a link, and the link.
     made: Option<(String, String)>,
+    /// Whether it was sent to them instead.
+    sent: bool,
 }
 
 /// What a change would do, in words.
@@ -96,10 +99,15 @@ fn words(people: &People, name: &str, value: &Value) -> Result<String, Problem> 
     })
 }
 
-fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String)>) -> Result<Response, Problem> {
+fn show(
+    app: &App,
+    people: &People,
+    who: &SignedIn,
+    (made, sent): (Option<(String, String)>, bool),
+) -> Result<Response, Problem> {
     let purpose = who.purpose("changes", "", "page-changes");
     let decides = |sort: Sort| app.parts.guard.may_roles(&who.user.roles, sort.action());
-    let own = |proposal: &Proposal| stands_behind(&who.user.id, proposal.proposer(), &lock::read(&app.keys));
+    let own = |proposal: &Proposal| root(proposal.proposer(), &lock::read(&app.keys)) == who.user.id;
     let mut visible = waiting(app);
     visible.retain(|proposal| proposal.sort().is_some_and(decides) || own(proposal));
     if let Some(sort) = Sort::ALL.into_iter().find(|sort| decides(*sort)) {
@@ -127,16 +135,17 @@ fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String
             entry: proposal.entry,
             own: own(&proposal),
             may: proposal.sort().is_some_and(decides) && why_not.is_none(),
+            refuses: proposal.sort().is_some_and(decides),
             barred: why_not.unwrap_or("another role decides it"),
             id: proposal.id,
         });
     }
-    html(&Changes { head: who.head(), changes, made })
+    html(&Changes { head: who.head(), changes, made, sent })
 }
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let who = signed_in(&app, &headers).await?;
-    off(&app, move |app, people| show(app, people, &who, None)).await
+    off(&app, move |app, people| show(app, people, &who, (None, false))).await
 }
 
 fn decision(fields: &HashMap<String, String>) -> Result<Decision, Problem> {
@@ -152,8 +161,26 @@ pub(crate) async fn decide(State(app): State<Arc<App>>, headers: HeaderMap, body
     let (who, fields) = own_form(&app, &headers, body).await?;
     let (id, decision) = (field(&fields, "change", 64)?, decision(&fields)?);
     off(&app, move |app, people| {
+        let user = lock::read(&app.changes).get(&id).map(|proposal| proposal.text("user_id").to_owned());
         let made = changes::decide(app, people, &who.purpose("changes", &id, "page-changes"), (&id, decision))?;
-        show(app, people, &who, made)
+        match made {
+            // Where mail goes out, nobody sees the link but whose it is.
+            Some((_, link)) if sent(app, people, user.as_deref().unwrap_or_default(), &link)? => {
+                show(app, people, &who, (None, true))
+            }
+            made => show(app, people, &who, (made, false)),
+        }
     })
     .await
+}
+
+/// Sends somebody their link, where mail is configured; whether it went.
+fn sent(app: &App, people: &People, user: &str, link: &str) -> Result<bool, Problem> {
+    let Some(reach) = &app.parts.reach else { return Ok(false) };
+    let Some(person) = stored(people.store.person(user))? else { return Ok(false) };
+    let text = format!(
+        "Two administrators of {url} made you this link, by which you choose your password:\n\n{url}{link}\n\nIt opens once, for three days. If you expect none, tell them.\n",
+        url = reach.url
+    );
+    Ok(reach.post.send(&person.address, "Your access", &text).is_ok())
 }

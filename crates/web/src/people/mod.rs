@@ -15,8 +15,10 @@ mod explain;
 mod grants;
 mod hashing;
 mod join;
+mod keys;
 mod look;
 mod own;
+pub(crate) mod passkeys;
 mod proof_steps;
 mod reviews;
 mod sign_in;
@@ -29,6 +31,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use access::backoff::Backoff;
 use access::breached::List;
+use access::place::{Place, Seen};
 use access::role::Role;
 use access::store::{Session, Store};
 use access::user::{Standing, User, Users};
@@ -87,10 +90,9 @@ pub struct People {
     asked: Arc<Semaphore>,
     /// Who gave a right password and is asked for a code, by the token of the form; for five minutes.
     pending: Mutex<HashMap<String, sign_in::Pending>>,
-    /// Who was sent to the provider of single sign-on, by the state that comes back with them.
-    sent: Mutex<HashMap<String, sso::Sent>>,
-    /// Answers of the provider that are waited for at once.
+    /// Answers of the provider of single sign-on that are waited for at once: of who signs in, and of who signed out there.
     asking: Arc<Semaphore>,
+    leaving: Arc<Semaphore>,
     /// Sessions of whom a rule ended, and from before when.
     ended: EndedBefore,
     /// Passwords that nobody takes any more.
@@ -113,8 +115,8 @@ impl People {
             sending: Arc::new(Semaphore::new(SENDING_MAX)),
             asked: Arc::new(Semaphore::new(ASKED_MAX)),
             pending: Mutex::default(),
-            sent: Mutex::default(),
             asking: Arc::new(Semaphore::new(sso::ASKING_MAX)),
+            leaving: Arc::new(Semaphore::new(sso::ASKING_MAX)),
             ended,
             breached: breached.map(Arc::new),
         }
@@ -179,6 +181,11 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/sign-in", get(sign_in::page).post(sign_in::password))
         .route("/sign-in/code", post(sign_in::code))
+        .route("/sign-in/passkey", post(passkeys::ask))
+        .route("/sign-in/passkey/open", post(passkeys::open))
+        .route("/account/passkeys", post(passkeys::add))
+        .route("/account/passkeys/added", post(passkeys::added))
+        .route("/account/passkeys/remove", post(passkeys::remove))
         .route("/sign-in/sso", get(sso::begin))
         .route("/sign-in/sso/back", get(sso::back))
         .route("/sign-in/sso/logout", post(sso::logout))
@@ -192,6 +199,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/users", get(users::page))
         .route("/users/invite", post(users::invite))
         .route("/users/change", post(users::change))
+        .route("/keys", get(keys::page).post(keys::make))
+        .route("/keys/change", post(keys::change))
         .route("/changes", get(changes::page).post(changes::decide))
         .route("/grants", get(grants::page).post(grants::create))
         .route("/grants/revoke", post(grants::revoke))
@@ -262,8 +271,9 @@ impl SignedIn {
         Purpose {
             actor: self.user.id.clone(),
             roles: self.user.roles.clone(),
-            second_factor: self.session.method == "mfa" || self.session.second_factor,
+            second_factor: matches!(self.session.method.as_str(), "mfa" | "passkey") || self.session.second_factor,
             own: Vec::new(),
+            session: Some(self.session.id.clone()),
             purpose: purpose.to_owned(),
             justification: Some(reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
             command,
@@ -426,6 +436,7 @@ fn fresh_session(
         seen_ms: now,
         form_token: proof::encoding::hex(&people.store.fresh::<16>()),
         address: from.address.clone(),
+        place: from.place(app).map(|place| place.name),
         agent: from.agent.clone(),
     };
     (proof::encoding::hex(&people.store.fresh::<32>()), session)
@@ -440,28 +451,39 @@ fn begin(app: &App, people: &People, person: &str, method: &'static str, from: &
 /// The same; the cookie alone.
 fn begin_session(app: &App, people: &People, person: &str, (how, from): (&How, &From)) -> Result<String, Problem> {
     let (token, session) = fresh_session(app, people, (person.to_owned(), None), how, from);
-    let facts = json!({
+    let mut facts = json!({
         "session_id": session.id, "user_id": person, "login_timestamp": app.now().rfc3339(), "login_method": how.method,
         "ip_address": session.address, "user_agent": session.agent,
     });
+    from.tell(app, &mut facts);
     recorded(app, "SESSION_STARTED", facts)?;
     let older = stored(people.store.sessions_of(person))?;
     let over: Vec<String> = older.into_iter().skip(access::store::SESSIONS_MAX - 1).map(|session| session.id).collect();
     end_sessions(app, people, person, (|held: &Session| over.contains(&held.id), "too_many"))?;
     stored(people.store.put_session(&token, &session))?;
-    dormant(app, people, &session)?;
+    look_back(app, people, &session, from)?;
     Ok(cookie(app, COOKIE, &token, Some(SESSION_MS / 1000)))
 }
 
-/// Tells where an account comes back that nobody had used for long, and keeps when it was used last.
-fn dormant(app: &App, people: &People, session: &Session) -> Result<(), Problem> {
+/// Tells where an account comes back that nobody had used for long, or is used from where nobody can have come since;
+/// keeps when and where it was used last.
+fn look_back(app: &App, people: &People, session: &Session, from: &From) -> Result<(), Problem> {
     let Some(mut person) = stored(people.store.person(&session.person))? else { return Ok(()) };
-    if person.last_in_ms.is_some_and(|last| session.started_ms >= last + DORMANT_MS) {
+    let tell = |what: &str| {
         let facts = json!({
-            "session_id": session.id, "user_id": session.person, "security_event": "dormant_account",
-            "response": "told", "severity": "warning", "ip_address": session.address,
+            "session_id": session.id, "user_id": session.person, "security_event": what, "response": "told",
+            "severity": "warning", "ip_address": session.address,
         });
-        recorded(app, "SESSION_SECURITY_EVENT", facts)?;
+        recorded(app, "SESSION_SECURITY_EVENT", facts)
+    };
+    if person.last_in_ms.is_some_and(|last| session.started_ms >= last + DORMANT_MS) {
+        tell("dormant_account")?;
+    }
+    if let Some(point) = from.place(app).and_then(|place| place.point) {
+        if person.seen.is_some_and(|seen| seen.is_too_far(point, session.started_ms)) {
+            tell("impossible_travel")?;
+        }
+        person.seen = Some(Seen { point, at_ms: session.started_ms });
     }
     person.last_in_ms = Some(session.started_ms);
     stored(people.store.put(&person))
@@ -488,6 +510,23 @@ impl How {
 struct From {
     address: String,
     agent: String,
+}
+
+impl From {
+    /// Where that is, as far as it is known.
+    fn place(&self, app: &App) -> Option<Place> {
+        app.parts.places.of(self.address.parse().ok()?)
+    }
+
+    /// Tells it in a record of a session.
+    fn tell(&self, app: &App, facts: &mut Value) {
+        if let Some(place) = self.place(app) {
+            facts["geographic_location"] = place.name.into();
+            if let Some(country) = place.country {
+                facts["country"] = country.into();
+            }
+        }
+    }
 }
 
 fn from(headers: &HeaderMap, peer: Peer) -> From {

@@ -108,6 +108,7 @@ impl Customer {
             roles: vec![access::role::Role::Customer],
             second_factor: false,
             own: self.own.clone(),
+            session: Some(self.session.id.clone()),
             purpose: "own".to_owned(),
             justification: None,
             command,
@@ -310,10 +311,11 @@ pub(crate) async fn open(
         }
         let person = format!("customer-{subject}");
         let (token, session) = fresh_session(app, people, (person, Some(subject)), &How::by("link"), &from);
-        let facts = json!({
+        let mut facts = json!({
             "session_id": session.id, "user_id": "customer", "login_timestamp": app.now().rfc3339(),
             "login_method": "link", "ip_address": session.address, "user_agent": session.agent,
         });
+        from.tell(app, &mut facts);
         recorded_about(app, "SESSION_STARTED", facts, subject)?;
         let older = stored(people.store.rows_of(&session.person))?;
         for (row, old) in older.iter().skip(access::store::SESSIONS_MAX - 1) {

@@ -49,11 +49,13 @@ struct SignIn {
     wrong: &'static str,
     /// What the provider of single sign-on is called; empty where there is none.
     provider: String,
+    passkeys: bool,
 }
 
 pub(super) fn answer(app: &App, status: StatusCode, pending: String, wrong: &'static str) -> Result<Response, Problem> {
     let provider = app.parts.provider.as_ref().map(|provider| provider.name().to_owned()).unwrap_or_default();
-    let mut page = html(&SignIn { head: Head::default(), pending, wrong, provider })?;
+    let mut page =
+        html(&SignIn { head: Head::default(), pending, wrong, provider, passkeys: app.parts.passkeys.is_some() })?;
     *page.status_mut() = status;
     Ok(page)
 }

@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -29,8 +30,8 @@ use crate::problem::Problem;
 
 /// For the way to the provider and back.
 const SENT_MS: u64 = 10 * 60_000;
-/// Who is on the way at once, at most.
-const SENT_MAX: usize = 1000;
+/// What the cookie is sealed for.
+const CARRIED: &str = "sso";
 /// Answers of the provider that are waited for at once.
 pub(super) const ASKING_MAX: usize = 4;
 /// Bytes of what a provider sends when somebody signed out there.
@@ -41,7 +42,7 @@ const COOKIE: &str = "candor_sent";
 const ACTOR: &str = "single-sign-on";
 
 /// Where somebody is sent, and what must come back.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Begun {
     /// Address at the provider.
     pub url: String,
@@ -114,8 +115,9 @@ pub trait Provider: Send + Sync {
     fn logged_out(&self, token: &str) -> Result<LoggedOut, Refusal>;
 }
 
-/// Somebody on the way.
-pub(super) struct Sent {
+/// Somebody on the way. They carry it themselves, sealed: strangers who set out and do not come back cost no memory.
+#[derive(Serialize, Deserialize)]
+struct Sent {
     begun: Begun,
     until_ms: u64,
 }
@@ -148,15 +150,10 @@ pub(crate) async fn begin(State(app): State<Arc<App>>) -> Result<Response, Probl
             Ok(begun) => begun,
             Err(why) => return sign_in::answer(app, StatusCode::BAD_GATEWAY, String::new(), sentence(why)),
         };
-        let now = app.now().0;
-        let mut sent = lock::held(&people.sent);
-        sent.retain(|_, sent| sent.until_ms > now);
-        if sent.len() >= SENT_MAX {
-            return Err(Problem::later(StatusCode::SERVICE_UNAVAILABLE, "too many people sign in at once: try again"));
-        }
-        let set = site_cookie(app, (COOKIE, "Lax"), &begun.state, Some(SENT_MS / 1000));
         let url = begun.url.clone();
-        sent.insert(begun.state.clone(), Sent { begun, until_ms: now + SENT_MS });
+        let begun = Begun { url: String::new(), ..begun };
+        let sent = stored(people.store.carried(CARRIED, &Sent { begun, until_ms: app.now().0 + SENT_MS }))?;
+        let set = site_cookie(app, (COOKIE, "Lax"), &sent, Some(SENT_MS / 1000));
         Ok((StatusCode::SEE_OTHER, [(header::LOCATION, url), (header::SET_COOKIE, set)]).into_response())
     })
     .await
@@ -181,30 +178,35 @@ pub(crate) async fn back(
     };
     let (state, code) = (field("state"), field("code"));
     let from = from(&headers, peer);
-    // Only the browser that was sent has the state as a cookie too: nobody is signed in as somebody else by a link.
+    // Only the browser that was sent has the cookie: nobody is signed in as somebody else by a link.
     let held = held_token(&headers, super::cookie_of(&app, COOKIE)).unwrap_or_default();
-    let own = !held.is_empty() && access::same(held.as_bytes(), state.as_bytes());
-    let asking = Arc::clone(&people(&app)?.asking);
-    let sent = own.then(|| people(&app).ok().and_then(|people| lock::held(&people.sent).remove(&state))).flatten();
-    let sent = sent.filter(|sent| sent.until_ms > app.now().0);
-    let Some(Sent { begun, .. }) = sent else {
+    let sent: Option<Sent> = people(&app)?.store.brought(CARRIED, &held).ok();
+    let own = |sent: &Sent| sent.until_ms > app.now().0 && access::same(sent.begun.state.as_bytes(), state.as_bytes());
+    let Some(Sent { begun, .. }) = sent.filter(own) else {
         return sign_in::answer(&app, StatusCode::FORBIDDEN, String::new(), sentence(Refusal::NotTrue));
     };
     if code.is_empty() {
         let said = "Single sign-on did not let you in.";
         return sign_in::answer(&app, StatusCode::FORBIDDEN, String::new(), said);
     }
-    let _turn = turn(&asking).await?;
+    let _turn = turn(&people(&app)?.asking).await?;
     off(&app, move |app, people| {
-        let who = [people.store.short("sso", &from.address), people.store.short("from", &from.address)];
+        // Counted by where from alone: whom a code is of is not known yet.
+        let who = [people.store.short("sso", &begun.state), people.store.short("from", &from.address)];
         if let Err(wait_ms) = people.guess(who[0], who[1], app.now().0) {
             return sign_in::wait(app, wait_ms);
         }
-        let identity = match provider(app)?.finish(&code, &begun) {
+        let said = provider(app)?.finish(&code, &begun);
+        if !matches!(said, Err(Refusal::NotTrue)) {
+            people.guessed_right(who[0], who[1]);
+        }
+        let identity = match said {
             Ok(identity) => identity,
-            Err(why) => return sign_in::answer(app, StatusCode::FORBIDDEN, String::new(), sentence(why)),
+            Err(why) => {
+                let status = if why == Refusal::Unreachable { StatusCode::BAD_GATEWAY } else { StatusCode::FORBIDDEN };
+                return sign_in::answer(app, status, String::new(), sentence(why));
+            }
         };
-        people.guessed_right(who[0], who[1]);
         come_in(app, people, identity, &from)
     })
     .await
@@ -214,10 +216,17 @@ pub(crate) async fn back(
 fn come_in(app: &App, people: &People, identity: Identity, from: &From) -> Result<Response, Problem> {
     let _turn = people.changing();
     let refused = |said: &'static str| sign_in::answer(app, StatusCode::FORBIDDEN, String::new(), said);
+    let known = stored(people.store.known_as(Alias::Provider, &identity.subject))?;
     if identity.roles.is_empty() {
+        // Who had roles has none any more, also where they are signed in still.
+        if let Some(user) = known.and_then(|id| people.user(&id)).filter(|user| !user.roles.is_empty()) {
+            let mut facts = changed(&user.id, Change::Roles, ACTOR);
+            facts["roles"] = json!([]);
+            super::change(app, people, CHANGED, facts)?;
+            end_sessions(app, people, &user.id, (|_: &Session| true, "suspended"))?;
+        }
         return refused("Single sign-on knows you, but gives you no role here: ask whoever runs it.");
     }
-    let known = stored(people.store.known_as(Alias::Provider, &identity.subject))?;
     let id = match known {
         Some(id) => id,
         None => {
@@ -246,10 +255,11 @@ fn come_in(app: &App, people: &People, identity: Identity, from: &From) -> Resul
         super::change(app, people, CHANGED, facts)?;
     }
     let how = How { method: "sso", second_factor: identity.second_factor, provider_session: identity.session.clone() };
-    let set = begin_session(app, people, &id, (&how, from))?;
+    // Before the session: there is none that its provider can't end.
     if let Some(session) = &identity.session {
         stored(people.store.put_alias(Alias::ProviderSession, session, &id))?;
     }
+    let set = begin_session(app, people, &id, (&how, from))?;
     let mut page = html(&SignedInPage)?;
     let gone = site_cookie(app, (COOKIE, "Lax"), "", Some(0));
     for set in [set, gone] {
@@ -291,7 +301,7 @@ pub(crate) async fn logout(State(app): State<Arc<App>>, body: Body) -> Result<Re
     let token =
         form_urlencoded::parse(&bytes).find(|(name, _)| name == "logout_token").map(|(_, token)| token.into_owned());
     let token = token.ok_or_else(|| Problem::bad("the form must have a logout_token"))?;
-    let _turn = turn(&people(&app)?.asking).await?;
+    let _turn = turn(&people(&app)?.leaving).await?;
     off(&app, move |app, people| {
         let out = match provider(app)?.logged_out(&token) {
             Ok(out) => out,
@@ -314,7 +324,10 @@ pub(crate) async fn logout(State(app): State<Arc<App>>, body: Body) -> Result<Re
         if let Some(person) = person {
             let _turn = people.changing();
             let which = |held: &Session| match &out.session {
-                Some(session) => held.provider_session.as_ref() == Some(session),
+                Some(session) => held
+                    .provider_session
+                    .as_ref()
+                    .map_or(held.method == "sso" && out.subject.is_some(), |held| held == session),
                 None => held.method == "sso",
             };
             end_sessions(app, people, &person, (which, "signed_out"))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use access::change::Sort;
 use access::policy::Action;
 use access::role::Role;
-use access::store::{Person, Session};
+use access::store::{Alias, Person, Session};
 use access::user::{self, CHANGED, Change, INVITED, REGISTER, Standing, changed};
 use askama::Template;
 use axum::body::Body;
@@ -161,6 +161,9 @@ pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body
         if step == Change::Roles {
             facts["roles"] = Role::names(&chosen).into();
         }
+        if people.user(&who.user.id).is_none_or(|user| user.standing != Standing::Active) {
+            return Err(Problem::bad("your account was changed meanwhile"));
+        }
         let again = check_change(people, &facts)?.1;
         // Who must not be here any more is out at once, and what an end that was cut off left is ended again.
         if step != Change::Suspended && !again && changes::waits(app, Sort::Users) {
@@ -214,6 +217,9 @@ pub(crate) fn change_takes_effect(
         Change::SecondFactorRemoved => {
             if let Some(mut held) = stored(people.store.person(id))? {
                 held.second = None;
+                for passkey in std::mem::take(&mut held.passkeys) {
+                    stored(people.store.drop_alias(Alias::Passkey, &passkey.id))?;
+                }
                 stored(people.store.put(&held))?;
             }
             Ok(None)
