@@ -170,6 +170,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "true",
         "What is refused is kept for 30 days, sealed and with secrets cut, to be taken in when its cause is mended (`candor quarantine`).",
     ),
+    (
+        "sources.NAME.claimed",
+        "false",
+        "In this source's records people say themselves who they are (a form, a call): a customer number and an address that stand in one record are not taken to be of one person (docs/own-history.md).",
+    ),
     ("sources.NAME.out_of_use", "false", "Nothing is expected of the source any more: its silence is no alert."),
 ];
 
@@ -328,6 +333,7 @@ pub struct Source {
     pub out_of_use: bool,
     pub quarantine: bool,
     pub numbered: bool,
+    pub claimed: bool,
 }
 
 impl Default for Source {
@@ -345,6 +351,7 @@ impl Default for Source {
             out_of_use: false,
             quarantine: true,
             numbered: false,
+            claimed: false,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! that workers need not wait. The order that keeps a key from being lost: keys are taken while sealing, with a ticket;
 //! the writer makes that ticket durable before it appends.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 
@@ -107,6 +107,8 @@ struct Shared {
     environment: String,
     site: Option<String>,
     sources: BTreeMap<String, RecipientMode>,
+    /// Sources in whose records people say themselves who they are.
+    claimed: BTreeSet<String>,
     kind_names: Vec<Arc<str>>,
     defined: Mutex<HashSet<KindId>>,
     defining: Mutex<()>,
@@ -195,6 +197,7 @@ impl Intake {
             environment: config.environment.clone(),
             site: config.site.clone(),
             sources: config.sources.iter().map(|(name, source)| (name.clone(), source.recipients.into())).collect(),
+            claimed: config.sources.iter().filter(|(_, source)| source.claimed).map(|(name, _)| name.clone()).collect(),
             kind_names: catalogue.all().map(|kind| Arc::from(kind.name.as_str())).collect(),
             defined: Mutex::default(),
             defining: Mutex::default(),
@@ -509,7 +512,7 @@ impl Intake {
             let period = (0, Key::from_bytes([0; 32]));
             prepared.push(Resolving { minimal, document, line, subject: None, known_subject: subject, period });
         }
-        let (generation, needs) = self.resolve(&mut prepared, &mut links)?;
+        let (generation, needs) = self.resolve(source, &mut prepared, &mut links)?;
         let mut items = Vec::with_capacity(prepared.len());
         for record in prepared {
             items.push(self.seal_one(worker, source, record, generation)?);
@@ -518,7 +521,7 @@ impl Intake {
     }
 
     /// Everything that needs the key store, under one lock for the batch.
-    fn resolve(&self, prepared: &mut [Resolving], links: &mut Links) -> Result<(u64, Ticket)> {
+    fn resolve(&self, source: &str, prepared: &mut [Resolving], links: &mut Links) -> Result<(u64, Ticket)> {
         use record::identifier::IdentifierType;
         let tags: Vec<Vec<seal::store::IdentifierTag>> = prepared
             .iter()
@@ -526,7 +529,9 @@ impl Intake {
                 let tag = |(kind, normal): &(IdentifierType, String)| {
                     seal::store::identifier_tag(&self.shared.identifier, *kind, normal)
                 };
-                record.minimal.identifiers.iter().map(tag).collect()
+                // What somebody says of themselves joins nothing: the strongest alone says whose the record is.
+                let most = if self.shared.claimed.contains(source) { 1 } else { usize::MAX };
+                record.minimal.identifiers.iter().take(most).map(tag).collect()
             })
             .collect();
         let now = self.shared.clock.now();

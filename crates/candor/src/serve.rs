@@ -173,7 +173,8 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         now: Arc::new(|| SystemClock.now()),
         random: Arc::new(|| RandomPool::default().take()),
         verified: Arc::new(move || shown.lock().ok().and_then(|newest| *newest)),
-        secure: tls.is_some(),
+        // Behind a proxy that encrypts browsers speak TLS all the same.
+        secure: tls.is_some() || trail.config.public_url.as_ref().is_some_and(|url| url.starts_with("https://")),
         limits,
     });
     app.know_staff();

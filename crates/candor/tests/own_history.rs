@@ -249,3 +249,29 @@ fn where_no_mail_is_configured_nobody_is_sent_a_link() {
         assert!(said.contains(why), "{why}: {said}");
     }
 }
+
+#[test]
+fn an_address_that_was_only_claimed_is_not_the_customer_s() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let text = data.to_str().expect("UTF-8");
+    good(&["init", "--data", text]);
+    std::fs::write(data.join("candor.toml"), "[sources.local]\n[sources.form]\nclaimed = true\n").expect("written");
+    let take = |source: &str, line: &str| {
+        let (status, _, said) = support::ingest(text, line.as_bytes(), &["--source", source]);
+        assert_eq!(status, 0, "{said}");
+    };
+    take("local", &mail(1, "reader.1@mail.example", "your kettle"));
+    take("form", &mail(1, "stranger@mail.example", "I am customer 1"));
+    // Each look is an entry of theirs too.
+    let seen = |who: &[&str]| {
+        let shown = lines(&good(&[&["history", "--json", "--data", text], who].concat()));
+        shown.iter().filter(|line| line["kind"] == "EMAIL_SENT").count()
+    };
+    assert_eq!(seen(&["--customer", "c-1"]), 2, "both are the customer's");
+    assert_eq!(seen(&["--address", "reader.1@mail.example"]), 2, "by the address on record too");
+    assert_eq!(seen(&["--address", "stranger@mail.example"]), 0, "by the one that was claimed nothing");
+    // The same from a source that knows whose an address is.
+    take("local", &mail(2, "stranger@mail.example", "your lamp"));
+    assert_eq!(seen(&["--address", "stranger@mail.example"]), 1);
+}
