@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use proof::time::UnixMillis;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::api_key::{self, Keyring};
@@ -27,8 +28,9 @@ pub const WAITING_MAX: usize = 1000;
 /// Of these, those that come from one person.
 pub const WAITING_OF_ONE_MAX: usize = 50;
 
-/// What a deployment may ask a second person for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a deployment may ask a second person for, as its configuration names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// People: invitations, roles, ways in, ends. Not that somebody is suspended: that must not wait.
     Users,
@@ -41,15 +43,6 @@ pub enum Sort {
 impl Sort {
     /// All of them.
     pub const ALL: [Sort; 3] = [Sort::Users, Sort::Keys, Sort::Grants];
-
-    /// As the configuration names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Sort::Users => "users",
-            Sort::Keys => "keys",
-            Sort::Grants => "grants",
-        }
-    }
 
     /// What whoever decides must be let do.
     pub fn action(self) -> Action {

@@ -195,7 +195,7 @@ pub struct Config {
     pub verify_days: u16,
     pub workers: usize,
     pub breached_passwords: Option<PathBuf>,
-    pub second_person: Vec<SecondPerson>,
+    pub second_person: Vec<Sort>,
     pub public_url: Option<String>,
     pub mail: Option<Mail>,
     pub oidc: Option<Oidc>,
@@ -275,25 +275,6 @@ fn provider_scopes() -> Vec<String> {
 
 fn provider_claim() -> String {
     "groups".into()
-}
-
-/// What takes a second person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecondPerson {
-    Users,
-    Keys,
-    Grants,
-}
-
-impl From<SecondPerson> for Sort {
-    fn from(sort: SecondPerson) -> Sort {
-        match sort {
-            SecondPerson::Users => Sort::Users,
-            SecondPerson::Keys => Sort::Keys,
-            SecondPerson::Grants => Sort::Grants,
-        }
-    }
 }
 
 /// How mail is sent.
@@ -424,7 +405,7 @@ impl Default for Config {
             verify_days: 7,
             workers: 2,
             breached_passwords: None,
-            second_person: vec![SecondPerson::Users, SecondPerson::Keys, SecondPerson::Grants],
+            second_person: Sort::ALL.to_vec(),
             public_url: None,
             mail: None,
             oidc: None,

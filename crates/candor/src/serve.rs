@@ -161,7 +161,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         catalogue: Arc::clone(&trail.catalogue),
         keys: keyring(trail)?,
         changes: crate::people::changes(trail)?,
-        second_person: trail.config.second_person.iter().map(|sort| (*sort).into()).collect(),
+        second_person: trail.config.second_person.clone(),
         people: Some(people),
         reach: crate::mail::reach(&trail.paths.data, &trail.config)?,
         places: crate::config::places(&trail.paths.data, &trail.config)?,

@@ -18,9 +18,10 @@ use openidconnect::core::{
 };
 use openidconnect::url::Url;
 use openidconnect::{
-    AccessTokenHash, AdditionalClaims, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse,
-    IssuerUrl, JsonWebKey as _, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
-    Scope, TokenResponse as _, UserInfoClaims,
+    AccessTokenHash, AdditionalClaims, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet,
+    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IssuerUrl, JsonWebKey as _, Nonce,
+    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
+    UserInfoClaims,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -217,7 +218,16 @@ fn open_id(data: &Path, oidc: &Oidc, url: &str) -> Result<OpenId> {
     })
 }
 
+/// What asks a provider of whom it is known where tokens are given; the others it may name or not.
+type Client =
+    CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
+
 impl OpenId {
+    fn client(&self, metadata: &CoreProviderMetadata) -> Client {
+        let (id, secret) = (ClientId::new(self.config.client_id.clone()), self.secret.clone());
+        CoreClient::from_provider_metadata(metadata.clone(), id, secret).set_redirect_uri(self.back.clone())
+    }
+
     /// What the provider says of itself, asked again when it is older than this.
     fn known(&self, most: Duration) -> Result<Known, NotLetIn> {
         let held = self.known.lock().map_err(|_| NotLetIn::Unreachable)?.clone();
@@ -301,12 +311,7 @@ impl Provider for OpenId {
 
     fn begin(&self) -> Result<Begun, NotLetIn> {
         let known = self.known(KNOWN_FOR)?;
-        let client = CoreClient::from_provider_metadata(
-            (*known.metadata).clone(),
-            ClientId::new(self.config.client_id.clone()),
-            self.secret.clone(),
-        )
-        .set_redirect_uri(self.back.clone());
+        let client = self.client(&known.metadata);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let mut request = client
             .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
@@ -328,13 +333,10 @@ impl Provider for OpenId {
     }
 
     fn finish(&self, code: &str, begun: &Begun) -> Result<Identity, NotLetIn> {
-        let client = |metadata: &CoreProviderMetadata| {
-            let (id, secret) = (ClientId::new(self.config.client_id.clone()), self.secret.clone());
-            CoreClient::from_provider_metadata(metadata.clone(), id, secret).set_redirect_uri(self.back.clone())
-        };
         let ask = |request| self.way.ask(request);
         let known = self.known(KNOWN_FOR)?;
-        let token = client(&known.metadata)
+        let token = self
+            .client(&known.metadata)
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .map_err(|_| NotLetIn::Unreachable)?
             .set_pkce_verifier(PkceCodeVerifier::new(begun.verifier.clone()))
@@ -345,7 +347,7 @@ impl Provider for OpenId {
             })?;
         let word = token.id_token().ok_or(NotLetIn::NotTrue)?;
         let subject = self.with_keys(|metadata| {
-            let client = client(metadata);
+            let client = self.client(metadata);
             let verifier = client.id_token_verifier();
             let claims = word.claims(&verifier, &Nonce::new(begun.nonce.clone())).ok()?;
             if let Some(expected) = claims.access_token_hash() {
@@ -361,7 +363,7 @@ impl Provider for OpenId {
         let session = text(&claims, "sid").map(|sid| named(&self.config.issuer, &sid));
         // What the word itself does not say may be asked for with it; it is about the same subject, or refused.
         if text(&claims, "email").is_none() || self.roles_of(&claims).is_empty() {
-            let client = client(&known.metadata);
+            let client = self.client(&known.metadata);
             if let Ok(more) = client.user_info(token.access_token().clone(), Some(subject.clone())) {
                 let more: UserInfoClaims<Claims, CoreGenderClaim> = more.request(&ask).map_err(|why| match why {
                     openidconnect::UserInfoError::Request(_) => NotLetIn::Unreachable,

@@ -10,9 +10,10 @@ use proof::receipt::Receipt;
 use proof::time::UnixMillis;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
+use record::schema::Kind;
 use seal::crypto::KeyedHash;
 use seal::shared::SharedStore;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use views::index::Query;
 use views::open;
 use views::registers::Thing;
@@ -98,7 +99,7 @@ impl Find {
             below: self.below,
             limit: self.limit,
         };
-        let mut recorded = serde_json::Map::new();
+        let mut recorded = Map::new();
         for (name, value) in &self.filters {
             query.words.push(words::filter(name, value));
             recorded.insert((*name).to_owned(), json!(value));
@@ -366,23 +367,24 @@ impl Guard {
     /// # Errors
     /// The entry cannot be read.
     pub fn apply_grant(&self, entry: u64, subject: Option<u64>) -> Result<(), Error> {
-        let stored = self.reader.entry(entry)?;
-        let facts = open::facts(&stored, &mut *self.store.lock()?, &self.catalogue)?;
-        if let Some((kind, facts)) = facts {
+        if let Some((kind, facts)) = self.own_record(entry)? {
             let mut grants = self.grants.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             grants.apply(&kind.name, &Value::Object(facts), subject);
         }
         Ok(())
     }
 
+    fn own_record(&self, entry: u64) -> Result<Option<(&Kind, Map<String, Value>)>, Error> {
+        let stored = self.reader.entry(entry)?;
+        Ok(open::facts(&stored, &mut *self.store.lock()?, &self.catalogue)?)
+    }
+
     /// The facts of a record of Candor's own, as the trail has them; none where they are gone.
     ///
     /// # Errors
     /// The entry cannot be read.
-    pub fn facts_of(&self, entry: u64) -> Result<serde_json::Map<String, Value>, Error> {
-        let stored = self.reader.entry(entry)?;
-        let facts = open::facts(&stored, &mut *self.store.lock()?, &self.catalogue)?;
-        Ok(facts.map(|(_, facts)| facts).unwrap_or_default())
+    pub fn facts_of(&self, entry: u64) -> Result<Map<String, Value>, Error> {
+        Ok(self.own_record(entry)?.map(|(_, facts)| facts).unwrap_or_default())
     }
 
     /// A receipt of one entry. It shows nothing that a sender wrote, so it names no person; that it was made is

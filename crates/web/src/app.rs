@@ -278,6 +278,10 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// What a page may load, and where its forms may go.
+pub(crate) const CONTENT_POLICY: &str =
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
 /// What every request gets: an id, headers of safety, a count.
 async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let number = app.requests.fetch_add(1, Ordering::Relaxed);
@@ -296,22 +300,17 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     if let Ok(id) = HeaderValue::from_str(&id.0) {
         headers.insert("x-request-id", id);
     }
-    // Two pages run a script, and say so themselves.
-    let policy = headers.remove(header::CONTENT_SECURITY_POLICY);
     let fixed = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         // Not no-referrer: browsers then say that forms are from nowhere (Origin: null), and those are refused.
         (header::REFERRER_POLICY, "same-origin"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-        ),
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if let Some(policy) = policy {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    // Two pages run a script, and say so themselves.
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

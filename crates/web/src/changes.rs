@@ -5,11 +5,12 @@
 //! - nobody approves what they proposed, themselves or by a key that comes from them, nor what is about them;
 //! - a key decides nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use access::api_key::{self, Scope};
 use access::change::{self, Decision, PROPOSED, Proposal, Sort, WAITING_MAX, WAITING_OF_ONE_MAX, is_person, root};
+use access::role::Role;
 use access::user::{self, Standing};
 use axum::Json;
 use axum::extract::State;
@@ -40,9 +41,16 @@ pub(crate) fn waits(app: &App, sort: Sort) -> bool {
         Standing::Suspended => user.came,
         _ => false,
     };
-    // Whatever a policy asks beside the role: what is not sure binds.
-    let decides = |user: &user::User| app.parts.guard.could_roles(&user.roles, sort.action());
-    people.users(|users| users.iter().filter(here).filter(|user| decides(user)).take(2).count()) == 2
+    let mut of_roles: BTreeMap<Vec<Role>, usize> = BTreeMap::new();
+    people.users(|users| {
+        for user in users.iter().filter(here) {
+            *of_roles.entry(user.roles.clone()).or_default() += 1;
+        }
+    });
+    // Policies are asked once for each set of roles, however many have it. Whatever they ask beside the role: what is not
+    // sure binds.
+    let decides = |roles: &[Role]| app.parts.guard.could_roles(roles, sort.action());
+    of_roles.iter().filter(|(roles, _)| decides(roles)).map(|(_, count)| count).sum::<usize>() > 1
 }
 
 fn conflict(detail: impl Into<String>) -> Problem {
@@ -236,9 +244,7 @@ impl App {
         for proposal in over {
             let decided = change::decide(&proposal, Decision::Expired, "candor");
             // What can't be recorded now is closed with the next look; it opens nothing meanwhile.
-            if self.parts.submit.own(change::DECIDED, decided).is_ok() {
-                lock::write(&self.changes).remove(&proposal.id);
-            }
+            let _ = decided_so(self, &proposal, vec![(change::DECIDED, decided, None)]);
         }
     }
 }

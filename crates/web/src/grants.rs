@@ -156,13 +156,7 @@ pub(crate) fn take_back(app: &App, purpose: &Purpose, id: &str, reference: &str)
 }
 
 fn take_effect(app: &App, kind: &'static str, facts: Value, subject: Option<u64>) -> Result<u64, Problem> {
-    let recorded = app.parts.submit.own_about(kind, facts, subject);
-    let entry = recorded.map_err(|_| {
-        Problem::later(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the change could not be recorded, so it was not made: try again",
-        )
-    })?;
+    let entry = changes::record(app, vec![(kind, facts, subject)])?.first().copied().unwrap_or_default();
     app.parts.guard.apply_grant(entry, subject)?;
     Ok(entry)
 }

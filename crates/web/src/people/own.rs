@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::look::{Line, line};
 use super::{
     Head, How, Peer, cookie_of, field, form, fresh_session, from, held_token, html, off, people, readable,
-    recorded_about, stored, to,
+    recorded_about, started, stored, to,
 };
 use crate::app::App;
 use crate::params::Params;
@@ -140,7 +140,7 @@ async fn found(app: &Arc<App>, headers: &HeaderMap) -> Result<Option<Customer>, 
             stored(people.store.end_session(&token))?;
             return Ok(None);
         }
-        if now >= session.seen_ms + super::SEEN_MS {
+        if now >= session.seen_ms + super::sessions::SEEN_MS {
             session.seen_ms = now;
             stored(people.store.touch_session(&token, &session))?;
         }
@@ -310,12 +310,10 @@ pub(crate) async fn open(
             return Err(gone());
         }
         let person = format!("customer-{subject}");
-        let (token, session) = fresh_session(app, people, (person, Some(subject)), &How::by("link"), &from);
-        let mut facts = json!({
-            "session_id": session.id, "user_id": "customer", "login_timestamp": app.now().rfc3339(),
-            "login_method": "link", "ip_address": session.address, "user_agent": session.agent,
-        });
-        from.tell(app, &mut facts);
+        let place = from.place(app);
+        let how = How::by("link");
+        let (token, session) = fresh_session(app, people, (person, Some(subject)), &how, (&from, place.as_ref()));
+        let facts = started(app, &session, ("customer", place.as_ref()));
         recorded_about(app, "SESSION_STARTED", facts, subject)?;
         let older = stored(people.store.rows_of(&session.person))?;
         for (row, old) in older.iter().skip(access::store::SESSIONS_MAX - 1) {

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use super::{
     Head, Peer, People, begin, change, end_sessions, field, form, from, html, off, own_form, sign_in, stored, to,
 };
-use crate::app::App;
+use crate::app::{App, CONTENT_POLICY};
 use crate::problem::Problem;
 
 /// A passkey is added within this time of signing in: who finds a screen unlocked adds none.
@@ -46,8 +46,9 @@ fn passkeys(app: &App) -> Result<&Passkeys, Problem> {
 /// A page that may run the one script.
 fn with_script(page: &Ask) -> Result<Response, Problem> {
     let mut page = html(page)?;
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    let policy = format!("{CONTENT_POLICY}; script-src 'self'");
+    let policy = HeaderValue::try_from(policy).map_err(|why| crate::problem::internal(&why))?;
+    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     Ok(page)
 }
 
