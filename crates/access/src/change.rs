@@ -19,6 +19,8 @@ pub const REGISTER: &str = "changes";
 pub const PROPOSED: &str = "CHANGE_PROPOSED";
 /// Kind of the record that decides.
 pub const DECIDED: &str = "CHANGE_DECIDED";
+/// Kind of the record that settings of files hold from then on.
+pub const SETTINGS: &str = "SETTINGS_CHANGED";
 /// Random bytes of a proposal's id.
 pub const ID_BYTES: usize = 6;
 /// A proposal waits for so long: a week.
@@ -38,11 +40,15 @@ pub enum Sort {
     Keys,
     /// Leave to read. Not that it is taken back.
     Grants,
+    /// What holds by files: sources, policies, who takes a second person.
+    Settings,
 }
 
 impl Sort {
     /// All of them.
-    pub const ALL: [Sort; 3] = [Sort::Users, Sort::Keys, Sort::Grants];
+    pub const ALL: [Sort; 4] = [Sort::Users, Sort::Keys, Sort::Grants, Sort::Settings];
+    /// Those of which a second person is asked where nothing else is configured.
+    pub const DEFAULT: [Sort; 3] = [Sort::Users, Sort::Keys, Sort::Grants];
 
     /// What whoever decides must be let do.
     pub fn action(self) -> Action {
@@ -50,6 +56,7 @@ impl Sort {
             Sort::Users => Action::ManageUsers,
             Sort::Keys => Action::ManageKeys,
             Sort::Grants => Action::GiveGrant,
+            Sort::Settings => Action::ManagePolicy,
         }
     }
 
@@ -59,6 +66,7 @@ impl Sort {
             crate::user::INVITED | crate::user::CHANGED => Some(Sort::Users),
             api_key::CREATED => Some(Sort::Keys),
             crate::grant::GIVEN => Some(Sort::Grants),
+            SETTINGS => Some(Sort::Settings),
             _ => None,
         }
     }
@@ -107,7 +115,7 @@ pub struct Proposal {
 }
 
 /// Fields of a proposal that are those of the record that it will be.
-const CARRIED: [&str; 24] = [
+const CARRIED: [&str; 27] = [
     "actor",
     "change_reference",
     "user_id",
@@ -132,6 +140,9 @@ const CARRIED: [&str; 24] = [
     "name",
     "email",
     "customer_id",
+    "settings_sha256",
+    "diff",
+    "diff_cut",
 ];
 
 impl Proposal {
@@ -160,11 +171,12 @@ impl Proposal {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let register = match sort {
-            Sort::Users => crate::user::REGISTER,
-            Sort::Keys => api_key::REGISTER,
-            Sort::Grants => crate::grant::REGISTER,
+            Sort::Users => Some(crate::user::REGISTER),
+            Sort::Keys => Some(api_key::REGISTER),
+            Sort::Grants => Some(crate::grant::REGISTER),
+            Sort::Settings => None,
         };
-        record.insert("register".into(), register.into());
+        record.extend(register.map(|register| ("register".to_owned(), register.into())));
         Some(Proposal {
             id: text("proposal_id")?.to_owned(),
             kind: kind.to_owned(),
@@ -195,10 +207,22 @@ pub fn decide(proposal: &Proposal, decision: Decision, actor: &str) -> Value {
     })
 }
 
-/// What waits, by id.
+/// Settings that a second person agreed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approved {
+    /// SHA-256 of them as text.
+    pub sha256: String,
+    /// Under what they were decided.
+    pub reference: String,
+    /// The entry that approved them.
+    pub entry: u64,
+}
+
+/// What waits, by id; and the newest settings that were agreed to, which files have to follow.
 #[derive(Debug, Clone, Default)]
 pub struct Proposals {
     waiting: BTreeMap<String, Proposal>,
+    approved: Option<Approved>,
 }
 
 impl Proposals {
@@ -212,7 +236,14 @@ impl Proposals {
             }
             DECIDED => {
                 let id = fields.get("proposal_id").and_then(Value::as_str).unwrap_or_default();
-                self.waiting.remove(id);
+                let approved = fields.get("decision").is_some_and(|decision| decision == Decision::Approved.name());
+                let held = self.waiting.remove(id).filter(|held| approved && held.sort() == Some(Sort::Settings));
+                let agreed = held.map(|held| Approved {
+                    sha256: held.text("settings_sha256").to_owned(),
+                    reference: held.text("change_reference").to_owned(),
+                    entry,
+                });
+                self.approved = agreed.or(self.approved.take());
             }
             _ => {}
         }
@@ -228,9 +259,14 @@ impl Proposals {
         self.waiting.values()
     }
 
-    /// It waits no more.
-    pub fn remove(&mut self, id: &str) {
-        self.waiting.remove(id);
+    /// Settings took effect by this entry: what was agreed to before it is used up.
+    pub fn used_before(&mut self, entry: u64) {
+        self.approved.take_if(|approved| approved.entry < entry);
+    }
+
+    /// The newest settings that were agreed to.
+    pub fn approved_settings(&self) -> Option<&Approved> {
+        self.approved.as_ref()
     }
 }
 

@@ -75,17 +75,62 @@ impl Seen {
     }
 }
 
-struct Range {
+/// Addresses that begin with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
     first: u128,
     mask: u128,
     is_six: bool,
-    place: Place,
+}
+
+impl Range {
+    /// Reads a range such as `10.1.0.0/16`; what is wrong, as a sentence.
+    ///
+    /// # Errors
+    /// It is none, or has bits after its prefix.
+    pub fn parse(text: &str) -> Result<Range, String> {
+        let bad = || format!("{text:?} is no range of addresses such as \"10.1.0.0/16\"");
+        let (address, bits) = text.split_once('/').ok_or_else(bad)?;
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let (first, is_six) = number(address);
+        let all = if is_six { 128 } else { 32 };
+        let bits: u32 = bits.parse().ok().filter(|bits| *bits <= all).ok_or_else(bad)?;
+        // As many ones from the top of the address's own width.
+        let width = if is_six { u128::MAX } else { u128::from(u32::MAX) };
+        let mask = width & !(width.checked_shr(bits).unwrap_or(0));
+        if first & !mask & width != 0 {
+            return Err(format!("{text:?} has bits after its prefix"));
+        }
+        Ok(Range { first, mask, is_six })
+    }
+
+    /// Whether an address is in it.
+    pub fn has(&self, address: IpAddr) -> bool {
+        let (at, is_six) = number(address);
+        self.is_six == is_six && at & self.mask == self.first
+    }
+}
+
+/// Who asks, where proxies hand requests on: the last address of `X-Forwarded-For` that is none of theirs. What stands
+/// before it was written by whoever asks; nothing is believed of a peer that is no proxy.
+pub fn client<'h>(peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'h str>, proxies: &[Range]) -> IpAddr {
+    let of_proxy = |address: &IpAddr| proxies.iter().any(|range| range.has(*address));
+    let mut client = peer;
+    for named in forwarded.rev().flat_map(|line| line.rsplit(',')) {
+        if !of_proxy(&client) {
+            break;
+        }
+        // What is no address was not written by a proxy of ours.
+        let Ok(address) = named.trim().parse() else { break };
+        client = address;
+    }
+    client
 }
 
 /// See the module.
 pub struct Places {
     /// The narrowest first.
-    ranges: Vec<Range>,
+    ranges: Vec<(Range, Place)>,
     file: Option<Reader<Vec<u8>>>,
 }
 
@@ -104,21 +149,9 @@ impl Places {
     pub fn new(ranges: impl IntoIterator<Item = (String, Place)>, file: Option<&Path>) -> Result<Places, String> {
         let mut held = Vec::new();
         for (text, place) in ranges {
-            let bad = || format!("{text:?} is no range of addresses such as \"10.1.0.0/16\"");
-            let (address, bits) = text.split_once('/').ok_or_else(bad)?;
-            let address: IpAddr = address.parse().map_err(|_| bad())?;
-            let (first, is_six) = number(address);
-            let all = if is_six { 128 } else { 32 };
-            let bits: u32 = bits.parse().ok().filter(|bits| *bits <= all).ok_or_else(bad)?;
-            // As many ones from the top of the address's own width.
-            let width = if is_six { u128::MAX } else { u128::from(u32::MAX) };
-            let mask = width & !(width.checked_shr(bits).unwrap_or(0));
-            if first & !mask & width != 0 {
-                return Err(format!("{text:?} has bits after its prefix"));
-            }
-            held.push(Range { first, mask, is_six, place });
+            held.push((Range::parse(&text)?, place));
         }
-        held.sort_by_key(|range| std::cmp::Reverse(range.mask.count_ones()));
+        held.sort_by_key(|(range, _)| std::cmp::Reverse(range.mask.count_ones()));
         let read = |path: &Path| {
             Reader::open_readfile(path).map_err(|_| format!("{} is no file in MaxMind's format", path.display()))
         };
@@ -127,10 +160,8 @@ impl Places {
 
     /// Where an address is.
     pub fn of(&self, address: IpAddr) -> Option<Place> {
-        let (at, is_six) = number(address);
-        let fits = |range: &&Range| range.is_six == is_six && at & range.mask == range.first;
-        if let Some(range) = self.ranges.iter().find(fits) {
-            return Some(range.place.clone());
+        if let Some((_, place)) = self.ranges.iter().find(|(range, _)| range.has(address)) {
+            return Some(place.clone());
         }
         let found: Value = self.file.as_ref()?.lookup(address.to_canonical()).ok()?.decode().ok()??;
         let text = |path: &str| found.pointer(path).and_then(Value::as_str).map(str::to_owned);
@@ -166,6 +197,20 @@ mod tests {
         assert_eq!(name("::ffff:10.1.2.3").as_deref(), Some("10.1.0.0/16"), "an address of four within one of six");
         assert_eq!(name("2001:db8::7").as_deref(), Some("2001:db8::/32"));
         assert_eq!(name("2001:db9::7"), None);
+    }
+
+    #[test]
+    fn who_asks_is_told_by_proxies_alone() {
+        let proxies: Vec<Range> = ["10.0.0.0/8", "::1/128"].map(|text| Range::parse(text).expect("a range")).to_vec();
+        let of = |peer: &str, lines: &[&str]| {
+            client(peer.parse().expect("an address"), lines.iter().copied(), &proxies).to_string()
+        };
+        assert_eq!(of("10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(of("192.0.2.9", &["192.0.2.7"]), "192.0.2.9", "no proxy of ours");
+        assert_eq!(of("10.0.0.1", &["198.51.100.1, 192.0.2.7"]), "192.0.2.7", "what the asker wrote before it");
+        assert_eq!(of("10.0.0.1", &["198.51.100.1", "192.0.2.7, 10.0.0.2"]), "192.0.2.7", "two proxies, two lines");
+        assert_eq!(of("10.0.0.1", &["192.0.2.7, unknown"]), "10.0.0.1");
+        assert_eq!(of("::1", &[]), "::1");
     }
 
     #[test]

@@ -282,6 +282,24 @@ impl Policy {
         Decision { permitted, rule: rules.into_iter().next().map(|(rule, _)| rule) }
     }
 
+    /// Whether these roles may do this in any way that it could be asked: with a second factor or without, with a reason
+    /// or without. For what must be taken as allowed where it is not sure.
+    pub fn could(&self, roles: &[Role], action: Action) -> bool {
+        let purposes = ["users", "keys", "grants", "changes", "page", "none"];
+        let ways = [(false, false), (false, true), (true, false), (true, true)];
+        ways.iter().any(|(second_factor, justified)| {
+            purposes.iter().any(|purpose| {
+                let asked = Asked {
+                    purpose,
+                    justified: *justified,
+                    second_factor: *second_factor,
+                    ..Asked::plain(roles, action)
+                };
+                self.decide(&asked).permitted
+            })
+        })
+    }
+
     /// The verdict and the rules that made it. What can't be evaluated is refused.
     fn ask(&self, asked: &Asked<'_>) -> (bool, Vec<(String, String)>) {
         let Some((request, entities)) = self.request(asked) else { return (false, Vec::new()) };

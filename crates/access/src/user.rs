@@ -106,6 +106,17 @@ pub struct User {
     pub came: bool,
 }
 
+impl User {
+    /// Whether they count among those who are here: who is suspended does, else who suspends the other would be alone.
+    pub fn is_here(&self) -> bool {
+        match self.standing {
+            Standing::Active => true,
+            Standing::Suspended => self.came,
+            Standing::Invited | Standing::Ended => false,
+        }
+    }
+}
+
 /// The id that random bytes make.
 pub fn id(random: &[u8; ID_BYTES]) -> String {
     format!("u-{}", proof::encoding::hex(random))

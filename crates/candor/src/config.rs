@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use access::change::Sort;
-use access::place::{Place, Places, Point};
+use access::place::{Place, Places, Point, Range};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use proof::encoding::is_token;
@@ -46,6 +46,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     ),
     ("tls_key", "none", "PEM file with the certificate's private key, mode 0600."),
     (
+        "proxies",
+        "[]",
+        "Ranges of addresses of proxies before this server, such as \"10.0.0.5/32\": of a request that they hand on, the last address in X-Forwarded-For that is none of theirs is taken for who asks.",
+    ),
+    (
         "verify_days",
         "7",
         "Days between two verifications of the whole journal by `candor serve`, 1 to 365; the first is a minute after its start.",
@@ -58,7 +63,7 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     (
         "second_person",
         "[\"users\", \"keys\", \"grants\"]",
-        "What takes a second person once two people here may decide it: \"users\" (invitations, roles, ways in, ends), \"keys\" (made or renewed), \"grants\" (given); [] for nothing (docs/people.md).",
+        "What takes a second person once two people here may decide it: \"users\" (invitations, roles, ways in, ends), \"keys\" (made or renewed), \"grants\" (given), \"settings\" (sources, policies and who takes a second person, as files have them); [] for nothing (docs/people.md).",
     ),
     (
         "public_url",
@@ -192,6 +197,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    pub proxies: Vec<String>,
     pub verify_days: u16,
     pub workers: usize,
     pub breached_passwords: Option<PathBuf>,
@@ -219,6 +225,12 @@ pub struct PlaceConfig {
     pub country: Option<String>,
     pub latitude: Option<f64>,
     pub longitude: Option<f64>,
+}
+
+/// The ranges of proxies, as they are configured.
+pub fn proxies(config: &Config) -> Result<Vec<Range>> {
+    let ranges = config.proxies.iter().map(|text| Range::parse(text));
+    ranges.collect::<Result<_, _>>().map_err(|why| anyhow::anyhow!("serve: proxies: {why}"))
 }
 
 /// Where addresses are, as it is configured.
@@ -402,10 +414,11 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             tls_certificate: None,
             tls_key: None,
+            proxies: Vec::new(),
             verify_days: 7,
             workers: 2,
             breached_passwords: None,
-            second_person: Sort::ALL.to_vec(),
+            second_person: Sort::DEFAULT.to_vec(),
             public_url: None,
             mail: None,
             oidc: None,

@@ -21,17 +21,16 @@ use views::registers::Thing;
 use views::words;
 use web::people::People;
 
+use crate::past::RECORDS_MAX;
 use crate::trail::Trail;
 
 /// Newest cases that are looked at at start: a session lasts twelve hours.
 const CASES_MAX: usize = 1000;
-/// Records of a register that are read at start, at most.
-const RECORDS_MAX: usize = 1_000_000;
 
 /// What the trail says of people.
 pub fn users(trail: &Trail) -> Result<Users> {
     let mut users = Users::default();
-    each_record(trail, REGISTER, |kind, facts, _| {
+    trail.past()?.each(REGISTER, |kind, facts, _| {
         users.apply(kind, facts);
         Ok(())
     })?;
@@ -42,7 +41,7 @@ pub fn users(trail: &Trail) -> Result<Users> {
 pub fn grants(trail: &Trail) -> Result<Grants> {
     let mut grants = Grants::default();
     let views = trail.views()?;
-    each_record(trail, access::grant::REGISTER, |kind, facts, index| {
+    trail.past()?.each(access::grant::REGISTER, |kind, facts, index| {
         let of_person = facts["of_person"].as_bool().unwrap_or(false);
         let owner = if of_person { views.owner(index)? } else { None };
         // Who was erased is nobody's to read.
@@ -65,20 +64,10 @@ pub fn changes(trail: &Trail) -> Result<Proposals> {
             changes.apply(&kind.name, &record, about, index);
         }
     }
-    Ok(changes)
-}
-
-/// The records of a register of Candor's own, the oldest first.
-pub fn each_record(trail: &Trail, register: &str, mut take: impl FnMut(&str, &Value, u64) -> Result<()>) -> Result<()> {
-    for index in trail.views()?.find(Thing::Own, register, RECORDS_MAX)? {
-        let stored = trail.intake.reader().entry(index)?;
-        // The lock is given back before the record is taken.
-        let facts = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)?;
-        if let Some((kind, facts)) = facts {
-            take(&kind.name, &Value::Object(facts), index)?;
-        }
+    if let Some((entry, _)) = trail.past()?.newest(access::change::SETTINGS)? {
+        changes.used_before(entry);
     }
-    Ok(())
+    Ok(changes)
 }
 
 /// What people sign in with.

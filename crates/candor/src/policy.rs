@@ -1,6 +1,6 @@
 //! The policies of a deployment: the file or those that ship, and their record in the trail.
 //!
-//! They are read when a trail is opened for reading or serving. That they changed is an entry, with what changed, before
+//! Which hold is settled when a trail is opened (`settings`). That they changed is an entry, with what changed, before
 //! anything is decided by them.
 
 use std::path::Path;
@@ -8,24 +8,34 @@ use std::sync::Arc;
 
 use access::policy::{Policy, SHIPPED};
 use anyhow::{Context, Result};
-use serde_json::json;
-use views::open;
-use views::words;
+use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::past::Past;
+use crate::settings::difference;
 use crate::trail::Trail;
 
 /// Characters of a change that are kept, at most; the text itself is kept whole.
 const DIFF_CHARS_MAX: usize = 12_000;
-/// Lines beside a change.
-const DIFF_CONTEXT: usize = 1;
 
-/// The policies of a deployment.
-pub fn read(data: &Path, config: &Config) -> Result<Policy> {
-    let Some(path) = &config.policy_file else { return Policy::new(SHIPPED).context("the shipped policies") };
+/// The text of a deployment's policies, as its file has it.
+pub fn text(data: &Path, config: &Config) -> Result<String> {
+    let Some(path) = &config.policy_file else { return Ok(SHIPPED.to_owned()) };
     let path = data.join(path);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    Policy::new(&text).with_context(|| format!("read {}", path.display()))
+    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
+/// The policies of a deployment, as its file has them.
+pub fn read(data: &Path, config: &Config) -> Result<Policy> {
+    checked(&text(data, config)?, data, config)
+}
+
+/// The policies that a text is; what is wrong names the file that it is from.
+pub fn checked(text: &str, data: &Path, config: &Config) -> Result<Policy> {
+    Policy::new(text).with_context(|| match &config.policy_file {
+        Some(path) => format!("read {}", data.join(path).display()),
+        None => "the shipped policies".into(),
+    })
 }
 
 /// The policies of an open trail, recorded where the trail does not say yet that they hold.
@@ -34,25 +44,24 @@ pub fn of(trail: &Trail) -> Result<Arc<Policy>> {
     if let Some(held) = held.as_ref() {
         return Ok(Arc::clone(held));
     }
-    let policy = Arc::new(read(&trail.paths.data, &trail.config)?);
-    record(trail, &policy)?;
+    let policy = Arc::new(checked(trail.settled.policy(), &trail.paths.data, &trail.config)?);
+    if let Some(fields) = changed(trail.past()?, &policy)? {
+        trail.intake.own_one("POLICY_CHANGED", fields).context("record the policies")?;
+    }
     *held = Some(Arc::clone(&policy));
     Ok(policy)
 }
 
-fn record(trail: &Trail, policy: &Policy) -> Result<()> {
-    let mut before = None;
-    if let Some(index) = trail.views()?.newest(vec![words::filter("kind", "POLICY_CHANGED")], 1)?.first() {
-        let stored = trail.intake.reader().entry(*index)?;
-        before = open::facts(&stored, &mut *trail.store.lock()?, &trail.catalogue)?.map(|(_, facts)| facts);
-    }
-    let said = |name: &str| before.as_ref().and_then(|facts| facts.get(name)?.as_str()).unwrap_or_default();
+/// The fields of the record that these policies hold from now on; none where the trail says so already.
+pub fn changed(past: Past<'_>, policy: &Policy) -> Result<Option<Value>> {
+    let before = past.newest("POLICY_CHANGED")?.map(|(_, facts)| facts);
+    let said =
+        |name: &str| before.as_ref().and_then(|facts| facts.get(name)).and_then(Value::as_str).unwrap_or_default();
     let digest = policy.digest().hex();
     if said("policy_sha256") == digest {
-        return Ok(());
+        return Ok(None);
     }
-    let diff =
-        similar::udiff::unified_diff(similar::Algorithm::Myers, said("policy_text"), policy.text(), DIFF_CONTEXT, None);
+    let diff = difference(said("policy_text"), policy.text());
     let cut: String = diff.chars().take(DIFF_CHARS_MAX).collect();
     let mut fields = json!({
         "policy_sha256": digest, "policies": policy.count(), "policy_text": policy.text(),
@@ -63,6 +72,5 @@ fn record(trail: &Trail, policy: &Policy) -> Result<()> {
         fields["diff_cut"] = (cut.len() < diff.len()).into();
         fields["diff"] = cut.into();
     }
-    trail.intake.own_one("POLICY_CHANGED", fields).context("record the policies")?;
-    Ok(())
+    Ok(Some(fields))
 }

@@ -34,6 +34,7 @@ use crate::ingest::{BATCH_LINES, Input, Shown};
 use crate::intake::{Intake, Why, refusal_record};
 use crate::postfix::PostfixLog;
 use crate::scrub::Scrub;
+use crate::settings::Settings;
 use crate::silence::Silence;
 use crate::trail::{OpenMode, Trail};
 use crate::workers::{Job, Workers};
@@ -107,7 +108,7 @@ pub fn create_key(intake: &Intake, grant: &Grant, actor: &str) -> Result<Token> 
 /// The keys of a trail, from the records about them.
 pub fn keyring(trail: &Trail) -> Result<Keyring> {
     let mut keys = Keyring::default();
-    crate::people::each_record(trail, REGISTER, |kind, facts, _| {
+    trail.past()?.each(REGISTER, |kind, facts, _| {
         keys.apply(kind, facts);
         Ok(())
     })?;
@@ -133,6 +134,15 @@ fn acceptor(data: &Path, config: &Config) -> Result<Option<TlsAcceptor>> {
         .context("serve: the certificate and its key do not belong together")?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(server))))
+}
+
+/// How the files differ by now from what the server started with.
+fn settings(trail: &Trail) -> web::settings::Differ {
+    let (data, held) = (trail.paths.data.clone(), trail.settled.settings.clone());
+    Arc::new(move || {
+        let files = Config::read(&data).and_then(|config| Settings::read(&data, &config));
+        files.map(|files| files.differ(&held)).map_err(|why| format!("{why:#}"))
+    })
 }
 
 /// The last part of an origin: what the published trail is called.
@@ -162,6 +172,8 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         keys: keyring(trail)?,
         changes: crate::people::changes(trail)?,
         second_person: trail.config.second_person.clone(),
+        settings: settings(trail),
+        proxies: crate::config::proxies(&trail.config)?,
         people: Some(people),
         reach: crate::mail::reach(&trail.paths.data, &trail.config)?,
         places: crate::config::places(&trail.paths.data, &trail.config)?,

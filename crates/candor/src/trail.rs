@@ -24,6 +24,8 @@ use views::views::{Applied, Views};
 
 use crate::config::Config;
 use crate::intake::{Companion, Intake};
+use crate::past::Past;
+use crate::settings::{Settled, settle};
 use crate::space::Space;
 
 /// Paths below a data directory.
@@ -97,6 +99,8 @@ pub struct Trail {
     pub ended_before: web::people::EndedBefore,
     /// The policies that the trail says hold.
     pub policy: Mutex<Option<Arc<Policy>>>,
+    /// The settings that it opened with.
+    pub settled: Settled,
     sequencer: Option<Sequencer<Companion>>,
     _lock: File,
 }
@@ -221,12 +225,13 @@ impl Trail {
         if !data.join("candor.toml").exists() {
             std::fs::write(data.join("candor.toml"), Config::template())?;
         }
-        let trail = Trail::assemble(paths, config, store, guard, OpenMode::default())?;
+        let mut trail = Trail::assemble(paths, config, store, guard, OpenMode::default())?;
         let mut fields = serde_json::json!({"origin": origin, "vkey": vkey, "format_version": 1, "software": concat!("candor/", env!("CARGO_PKG_VERSION"))});
         if let Some(checkpoint) = succeeds {
             fields["succeeds"] = checkpoint.into();
         }
         trail.intake.own_one("TRAIL_OPENED", fields)?;
+        trail.record_settings()?;
         Ok(trail)
     }
 
@@ -245,10 +250,21 @@ impl Trail {
         // The key store writes when it opens, and recovery may have to copy the last segment's good part.
         Space::new(data).for_own()?;
         let store = KeyStore::open(&paths.keys(), master)?;
-        Trail::assemble(paths, config, store, guard, options)
+        let mut trail = Trail::assemble(paths, config, store, guard, options)?;
+        trail.record_settings()?;
+        Ok(trail)
     }
 
-    fn assemble(paths: Paths, config: Config, store: KeyStore, guard: File, options: OpenMode) -> Result<Trail> {
+    /// What changed in the files is in the trail before anything is done by it.
+    fn record_settings(&mut self) -> Result<()> {
+        let records = self.settled.take_records();
+        if !records.is_empty() {
+            self.intake.own(records).map_err(|why| anyhow!("record the settings: {why}"))?;
+        }
+        Ok(())
+    }
+
+    fn assemble(paths: Paths, mut config: Config, store: KeyStore, guard: File, options: OpenMode) -> Result<Trail> {
         let catalogue = Arc::new(catalogue(&paths.data, &config)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
@@ -290,6 +306,13 @@ impl Trail {
             }
             views.forget_noted()?;
             Some(Arc::new(views))
+        };
+        let settled = match &views {
+            Some(views) => {
+                let past = Past { reader: &reader, views, store: &store, catalogue: &catalogue };
+                settle(&paths.data, &mut config, past)?
+            }
+            None => Settled::unseen(&paths.data, &config)?,
         };
         let sink_views = views.clone();
         let gate_store = Arc::clone(&store);
@@ -334,6 +357,7 @@ impl Trail {
             rules_recorded: AtomicBool::new(false),
             ended_before: web::people::EndedBefore::default(),
             policy: Mutex::default(),
+            settled,
             sequencer: Some(sequencer),
             _lock: guard,
         };
@@ -346,6 +370,12 @@ impl Trail {
     /// The open views.
     pub fn views(&self) -> Result<&Arc<Views>> {
         self.views.as_ref().context("this command opened the trail without its views")
+    }
+
+    /// What it says of itself.
+    pub fn past(&self) -> Result<Past<'_>> {
+        let (reader, views) = (self.intake.reader(), self.views()?);
+        Ok(Past { reader, views, store: &self.store, catalogue: &self.catalogue })
     }
 
     /// Commits, closes and writes everything.

@@ -6,7 +6,7 @@ mod support;
 use serde_json::{Value, json};
 use support::browser::{Browser, PASSWORD, between, first, invited};
 use support::http::Server;
-use support::{folder, good, lines};
+use support::{bad, folder, good, lines};
 
 /// The id of the first change that waits.
 fn waiting(browser: &mut Browser<'_>) -> String {
@@ -238,4 +238,109 @@ fn grants_wait_where_two_may_give_them_and_a_deployment_may_want_none_of_it() {
     let given = server.post_json("/v1/grants?justification=case+7", &giver, &ask);
     assert_eq!(given.0, 201, "{}", given.1);
     assert!(server.stop());
+}
+
+#[test]
+fn settings_in_files_hold_once_two_people_agreed_to_these_very_ones() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let file = data.join("candor.toml");
+    let server = Server::start(&data);
+    let mut one = first(&server);
+    let two = invited(&mut one, "Staff Two", "staff.two@shop.example", "administrator");
+    let (address, cookies) = (server.address, [one.cookie.clone(), two.cookie.clone()]);
+    let restart = |server: Server| {
+        assert!(server.stop());
+        Server::start_at(&data, address)
+    };
+    fn back<'s>(server: &'s Server, cookies: &[Option<String>; 2]) -> [Browser<'s>; 2] {
+        cookies.clone().map(|cookie| Browser { server, cookie, form_token: String::new() })
+    }
+    // That two are asked is one person's word; from then on it is two's.
+    let asked = "second_person = [\"settings\", \"users\"]\n";
+    std::fs::write(&file, asked).expect("written");
+    let page = one.get("/changes").text();
+    assert!(page.contains("recorded, from the next start on") && page.contains("+second_person"), "{page}");
+    let server = restart(server);
+
+    // A server that started with other files runs with what held.
+    let more = "[sources.local]\n[sources.shop]\nrecipients = \"full_address\"\n";
+    let policies = good(&["policy", "show", "--data", data.to_str().expect("UTF-8")]);
+    let everybody = policies + "\n@rule(\"all\") @says(\"everybody reads\") permit (principal, action, resource);\n";
+    std::fs::write(data.join("own.cedar"), everybody).expect("written");
+    let alone = format!("second_person = []\npolicy_file = \"own.cedar\"\n{more}");
+    std::fs::write(&file, &alone).expect("written");
+    let server = restart(server);
+    let [mut one, mut two] = back(&server, &cookies);
+    let refused = server.get(&server.key(json!({"scopes": ["read"], "roles": ["board"]})), "/v1/search?q=x");
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(one.get("/v1/sources/shop").status, 401);
+    let page = two.get("/changes").text();
+    assert!(page.contains("+[sources.shop]") && page.contains("everybody reads"), "{page}");
+    let propose = |browser: &mut Browser<'_>, digest: &str| {
+        let reply = browser.post("/changes/settings", &[("settings", digest), ("change_reference", "CH-7")]);
+        (reply.status, reply.text())
+    };
+    let digest = |page: &str| between(page, "name=\"settings\" value=\"", "\"").expect("a digest").to_owned();
+    one.get("/changes");
+    let first_digest = digest(&page);
+    assert_eq!(propose(&mut one, &"0".repeat(64)).0, 409, "others than were looked at");
+    assert_eq!(propose(&mut one, &first_digest).0, 303);
+    assert_eq!(propose(&mut two, &first_digest).0, 409, "they wait already");
+    let change = waiting(&mut one);
+    assert_eq!(decide(&mut one, &change, "approve").0, 409);
+    // What is approved is what was proposed, not what the file has become.
+    std::fs::write(&file, format!("{asked}{more}claimed = true\n")).expect("written");
+    let (status, text) = decide(&mut two, &change, "approve");
+    assert!(status == 409 && text.contains("changed since"), "{text}");
+    assert_eq!(decide(&mut two, &change, "refuse").0, 200);
+    let second = digest(&two.get("/changes").text());
+    assert_eq!(propose(&mut two, &second).0, 303);
+    let change = waiting(&mut one);
+    let (status, text) = decide(&mut one, &change, "approve");
+    assert!(status == 200 && text.contains("approved them: they hold from the next start on"), "{text}");
+    let server = restart(server);
+    let [mut one, _] = back(&server, &cookies);
+    assert!(!one.get("/changes").text().contains("The files of settings"));
+    // Back to what held before takes two again.
+    std::fs::write(&file, asked).expect("written");
+    assert!(one.get("/changes").text().contains("Propose these settings"));
+    let server = restart(server);
+    let [mut one, _] = back(&server, &cookies);
+    assert!(one.get("/changes").text().contains("-[sources.shop]"));
+    assert!(server.stop());
+    let data = data.to_str().expect("UTF-8");
+    let added = bad(1, &["source", "add", "late", "--data", data]);
+    assert!(added.contains("takes two people"), "{added}");
+    let changed = lines(&good(&["search", "--kind", "SETTINGS_CHANGED", "--json", "--data", data]));
+    assert_eq!(changed.len(), 2, "{changed:?}");
+    let newest = &changed[0]["record"];
+    assert_eq!(newest["change_reference"], "CH-7");
+    let approved = good(&["show", &newest["approved_entry"].to_string(), "--json", "--data", data]);
+    assert!(approved.contains("CHANGE_DECIDED") && approved.contains("approved"), "{approved}");
+    assert!(newest["diff"].to_string().contains("sources.shop") && newest["settings_sha256"] == second.as_str());
+}
+
+#[test]
+fn what_somebody_proposed_who_was_suspended_waits_no_more() {
+    let folder = folder();
+    let data = folder.path().join("trail");
+    let server = Server::start(&data);
+    let mut one = first(&server);
+    let mut two = invited(&mut one, "Staff Two", "staff.two@shop.example", "administrator");
+    two.get("/users");
+    let fields =
+        [("name", "three"), ("address", "three@shop.example"), ("roles", "legal"), ("change_reference", "CH-2")];
+    assert_eq!(two.post("/users/invite", &fields).headers["location"], "/changes");
+    assert!(one.get("/changes").text().contains("three@shop.example"));
+    let id = id_of(&mut one, "staff.two@shop.example");
+    one.get("/users");
+    let fields = [("user", id.as_str()), ("step", "suspend"), ("change_reference", "CH-3")];
+    assert_eq!(one.post("/users/change", &fields).status, 200);
+    let page = one.get("/changes").text();
+    assert!(page.contains("Nothing waits"), "{page}");
+    assert!(server.stop());
+    let decided =
+        lines(&good(&["search", "--kind", "CHANGE_DECIDED", "--json", "--data", data.to_str().expect("UTF-8")]));
+    assert!(decided.len() == 1 && decided[0]["record"]["decision"] == "refused", "{decided:?}");
 }

@@ -508,3 +508,27 @@ fn how_long_a_wrong_sign_in_takes_tells_nothing_of_who_is_here() {
     assert!((0.5..2.0).contains(&ratio), "{ratio}");
     assert!(server.stop());
 }
+
+#[test]
+fn behind_a_proxy_who_asks_is_whom_it_names_and_elsewhere_a_header_is_not_believed() {
+    for (proxies, address) in [("[\"127.0.0.1/32\"]", "192.0.2.7"), ("[]", "127.0.0.1")] {
+        let folder = folder();
+        let data = folder.path().join("trail");
+        let text = data.to_str().expect("UTF-8");
+        good(&["init", "--data", text]);
+        std::fs::write(data.join("candor.toml"), format!("proxies = {proxies}\n")).expect("written");
+        let server = Server::start(&data);
+        first(&server);
+        let fields = encoded(&[("address", FIRST[1].1), ("password", "a wrong one")]);
+        for _ in 0..6 {
+            let mut headers = Browser::new(&server).headers();
+            headers.push(("Content-Type", "application/x-www-form-urlencoded".into()));
+            headers.push(("X-Forwarded-For", "198.51.100.1, 192.0.2.7".into()));
+            server.send_to_host("POST", "/sign-in", &headers, fields.as_bytes());
+        }
+        assert!(server.stop());
+        let told = lines(&good(&["search", "--kind", "SESSION_SECURITY_EVENT", "--json", "--data", text]));
+        assert!(!told.is_empty());
+        assert!(told.iter().all(|line| line["record"]["ip_address"] == address), "{told:?}");
+    }
+}

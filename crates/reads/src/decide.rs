@@ -324,22 +324,9 @@ impl Guard {
         self.policy.decide(&Asked::plain(roles, action)).permitted
     }
 
-    /// Whether these roles may make such a change in any way that it could be asked: with a second factor or without, with
-    /// a reason or without. For what must be taken as allowed where it is not sure.
+    /// Whether these roles may make such a change in any way that it could be asked ([`access::policy::Policy::could`]).
     pub fn could_roles(&self, roles: &[Role], action: Action) -> bool {
-        let purposes = ["users", "keys", "grants", "changes", "page", "none"];
-        let ways = [(false, false), (false, true), (true, false), (true, true)];
-        ways.iter().any(|(second_factor, justified)| {
-            purposes.iter().any(|purpose| {
-                let asked = Asked {
-                    purpose,
-                    justified: *justified,
-                    second_factor: *second_factor,
-                    ..Asked::plain(roles, action)
-                };
-                self.policy.decide(&asked).permitted
-            })
-        })
+        self.policy.could(roles, action)
     }
 
     /// Records the read: one ACCESS, one SUBJECT_SEEN for each person. Nothing is opened before this.

@@ -174,6 +174,9 @@ const SHIPPED: &[&str] = shipped![
     "CHANGE_PROPOSED",
     "CHANGE_DECIDED",
     "USER_CHANGED" 2,
+    // Settings in files, and that they wait.
+    "SETTINGS_CHANGED",
+    "CHANGE_PROPOSED" 2,
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -105,6 +105,10 @@ pub struct Parts {
     pub provider: Option<Arc<dyn Provider>>,
     /// Where addresses are.
     pub places: Places,
+    /// Proxies whose word of who asks is believed.
+    pub proxies: Vec<access::place::Range>,
+    /// How the files of settings differ from what holds.
+    pub settings: crate::settings::Differ,
     /// Passkeys; none where browsers would make none.
     pub passkeys: Option<Passkeys>,
     /// When the trail was last verified, and whether it held.

@@ -31,19 +31,14 @@ use crate::search::blocking;
 pub(crate) type Change = (&'static str, Value, Option<u64>);
 
 /// Whether a change of this sort waits for a second person: where that is configured, and once two people are here who
-/// may decide it. Who is suspended counts: else who suspends the other would be alone again.
+/// may decide it.
 pub(crate) fn waits(app: &App, sort: Sort) -> bool {
     let Some(people) = app.parts.people.as_ref().filter(|_| app.parts.second_person.contains(&sort)) else {
         return false;
     };
-    let here = |user: &&user::User| match user.standing {
-        Standing::Active => true,
-        Standing::Suspended => user.came,
-        _ => false,
-    };
     let mut of_roles: BTreeMap<Vec<Role>, usize> = BTreeMap::new();
     people.users(|users| {
-        for user in users.iter().filter(here) {
+        for user in users.iter().filter(|user| user.is_here()) {
             *of_roles.entry(user.roles.clone()).or_default() += 1;
         }
     });
@@ -172,14 +167,42 @@ pub(crate) fn decide(
     if decision == Decision::Approved {
         return carry_out(app, people, &proposal, decided);
     }
-    decided_so(app, &proposal, vec![(change::DECIDED, decided, None)])?;
+    decided_so(app, vec![(change::DECIDED, decided, None)])?;
     Ok(None)
 }
 
+/// Proposes what the files of settings say now.
+pub(crate) fn propose_settings(app: &App, actor: &str, reference: &str, digest: &str) -> Result<Proposal, Problem> {
+    let settings = (app.parts.settings)().map_err(|why| conflict(format!("the files cannot be read: {why}")))?;
+    let settings = settings.filter(|settings| settings.sha256 == digest);
+    let settings = settings.ok_or_else(|| conflict("the files were changed since you looked: look again"))?;
+    if lock::read(&app.changes).iter().any(|held| held.text("settings_sha256") == digest) {
+        return Err(conflict("these settings wait already"));
+    }
+    let facts = json!({
+        "actor": actor, "change_reference": reference, "settings_sha256": settings.sha256, "diff": settings.diff,
+        "diff_cut": settings.cut,
+    });
+    propose(app, change::SETTINGS, &facts, None)
+}
+
+/// Closes what somebody proposed who may not be here any more.
+pub(crate) fn close_of(app: &App, person: &str, actor: &str) {
+    let of = |held: &&Proposal| root(held.proposer(), &lock::read(&app.keys)) == person;
+    let left: Vec<Proposal> = lock::read(&app.changes).iter().filter(of).cloned().collect();
+    for proposal in left {
+        // What can't be recorded now is closed when its time is over: nobody can approve it meanwhile.
+        let decided = change::decide(&proposal, Decision::Refused, actor);
+        let _ = decided_so(app, vec![(change::DECIDED, decided, None)]);
+    }
+}
+
 /// Records a decision with what it makes; from then on the change waits no more, whatever fails after it.
-fn decided_so(app: &App, proposal: &Proposal, records: Vec<Change>) -> Result<Vec<u64>, Problem> {
+fn decided_so(app: &App, records: Vec<Change>) -> Result<Vec<u64>, Problem> {
+    let decided = records.first().and_then(|(_, facts, _)| facts.as_object()).cloned().unwrap_or_default();
     let entries = record(app, records)?;
-    lock::write(&app.changes).remove(&proposal.id);
+    let entry = entries.first().copied().unwrap_or_default();
+    lock::write(&app.changes).apply(change::DECIDED, &decided, None, entry);
     Ok(entries)
 }
 
@@ -199,12 +222,12 @@ fn carry_out(
     match proposal.kind.as_str() {
         user::INVITED => {
             users::check_invitation(people, &facts)?;
-            decided_so(app, proposal, both(user::INVITED, None))?;
+            decided_so(app, both(user::INVITED, None))?;
             users::invitation_takes_effect(app, people, &facts)
         }
         user::CHANGED => {
             let (step, _) = users::check_change(people, &facts)?;
-            decided_so(app, proposal, both(user::CHANGED, None))?;
+            decided_so(app, both(user::CHANGED, None))?;
             users::change_takes_effect(app, people, step, &facts)
         }
         api_key::CREATED => {
@@ -216,16 +239,24 @@ fn carry_out(
                 ended["actor"] = proposal.proposer().into();
                 records.push((api_key::REVOKED, ended, None));
             }
-            decided_so(app, proposal, records.clone())?;
+            decided_so(app, records.clone())?;
             let mut keys = lock::write(&app.keys);
             records.iter().for_each(|(kind, facts, _)| keys.apply(kind, facts));
+            Ok(None)
+        }
+        change::SETTINGS => {
+            let now = (app.parts.settings)().ok().flatten();
+            if now.is_none_or(|settings| settings.sha256 != proposal.text("settings_sha256")) {
+                return Err(conflict("the files were changed since they were proposed: refuse it"));
+            }
+            decided_so(app, vec![(change::DECIDED, decided, None)])?;
             Ok(None)
         }
         _ => {
             if facts["of_person"] == true && facts.get("customer_id").is_none() {
                 return Err(conflict("the customer whom it names was erased: refuse it"));
             }
-            let entries = decided_so(app, proposal, both(access::grant::GIVEN, proposal.subject))?;
+            let entries = decided_so(app, both(access::grant::GIVEN, proposal.subject))?;
             app.parts.guard.apply_grant(entries.last().copied().unwrap_or_default(), proposal.subject)?;
             Ok(None)
         }
@@ -244,7 +275,7 @@ impl App {
         for proposal in over {
             let decided = change::decide(&proposal, Decision::Expired, "candor");
             // What can't be recorded now is closed with the next look; it opens nothing meanwhile.
-            let _ = decided_so(self, &proposal, vec![(change::DECIDED, decided, None)]);
+            let _ = decided_so(self, vec![(change::DECIDED, decided, None)]);
         }
     }
 }

@@ -32,5 +32,6 @@ mod refusals;
 mod registers;
 mod search;
 pub mod server;
+pub mod settings;
 pub mod submit;
 mod trail;

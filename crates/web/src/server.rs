@@ -1,8 +1,10 @@
 //! Connections: accepted up to a bound, with or without TLS, cut where they are slow, finished before the end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::place::client;
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::HOST;
@@ -57,10 +59,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor
         tokio::spawn(async move {
             app.metrics.connections.inc();
             match tls {
-                None => connection(stream, router, watcher, Peer(peer.ip())).await,
+                None => connection(stream, router, watcher, (peer.ip(), &app)).await,
                 Some(tls) => {
                     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_WAIT, tls.accept(stream)).await {
-                        connection(stream, router, watcher, Peer(peer.ip())).await;
+                        connection(stream, router, watcher, (peer.ip(), &app)).await;
                     }
                 }
             }
@@ -74,7 +76,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor
     let _ = tokio::time::timeout(STOP_WAIT, graceful.shutdown()).await;
 }
 
-async fn connection<S>(stream: S, router: Router, watcher: Watcher, peer: Peer)
+async fn connection<S>(stream: S, router: Router, watcher: Watcher, (peer, app): (IpAddr, &Arc<App>))
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -93,8 +95,12 @@ where
         .keep_alive_interval(Some(HEAD_WAIT))
         .keep_alive_timeout(HANDSHAKE_WAIT);
     let inner = TowerToHyperService::new(router);
+    let app = Arc::clone(app);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        let forwarded: Vec<&str> =
+            request.headers().get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+        let client = client(peer, forwarded.into_iter(), &app.parts.proxies);
+        request.extensions_mut().insert(Peer(client));
         // HTTP/2 names the host in the request's own line.
         let named = request.uri().authority().and_then(|named| HeaderValue::from_str(named.as_str()).ok());
         if let (false, Some(named)) = (request.headers().contains_key(HOST), named) {

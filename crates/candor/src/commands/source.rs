@@ -112,6 +112,11 @@ fn add(trail: &Trail, name: &str, recipients: Recipients, quiet_after: Option<u6
     if trail.config.sources.contains_key(name) {
         bail!("source add: there is one called {name} already: change it in candor.toml");
     }
+    if crate::settings::binds(&trail.settled.settings, trail.past()?)? {
+        bail!(
+            "source add: changing sources takes two people here: write [sources.{name:?}] into candor.toml while the server runs, and propose it at /changes"
+        );
+    }
     let path = trail.paths.data.join("candor.toml");
     let before = std::fs::read_to_string(&path).unwrap_or_default();
     let mut section = format!("\n[sources.{name:?}]\nrecipients = \"{}\"\n", recipients.name());

@@ -12,11 +12,13 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::Value;
 
-use super::{Head, People, SignedIn, field, html, off, own_form, signed_in, stored, time};
+use super::users::handed;
+use super::{Head, People, SignedIn, field, html, off, own_form, signed_in, time, to};
 use crate::app::App;
 use crate::changes::{self, barred, waiting};
 use crate::lock;
 use crate::problem::Problem;
+use crate::settings::Settings;
 
 struct Line {
     id: String,
@@ -41,6 +43,43 @@ struct Changes {
     made: Option<(String, String)>,
     /// Whether it was sent to them instead.
     sent: bool,
+    settings: Option<Differing>,
+}
+
+/// Settings in the files that do not hold.
+struct Differing {
+    sha256: String,
+    diff: String,
+    cut: bool,
+    /// Whether a second person is asked; else they hold from the next start on.
+    waits: bool,
+    /// Whether they wait already.
+    proposed: bool,
+    /// The entry that approved them.
+    approved: Option<u64>,
+    /// Why the files cannot be read.
+    unread: Option<String>,
+}
+
+impl Differing {
+    /// How the files differ, for whoever may change them.
+    fn of(app: &App) -> Option<Differing> {
+        let (settings, unread) = match (app.parts.settings)() {
+            Ok(settings) => (settings?, None),
+            Err(why) => (Settings { sha256: String::new(), diff: String::new(), cut: false }, Some(why)),
+        };
+        let held = lock::read(&app.changes);
+        let approved = held.approved_settings().filter(|approved| approved.sha256 == settings.sha256);
+        Some(Differing {
+            waits: changes::waits(app, Sort::Settings),
+            proposed: held.iter().any(|held| held.text("settings_sha256") == settings.sha256),
+            approved: approved.map(|approved| approved.entry),
+            sha256: settings.sha256,
+            diff: settings.diff,
+            cut: settings.cut,
+            unread,
+        })
+    }
 }
 
 /// What a change would do, in words.
@@ -57,12 +96,13 @@ fn what(proposal: &Proposal) -> String {
         },
         access::api_key::CREATED if proposal.text("replaces").is_empty() => "Make a key".to_owned(),
         access::api_key::CREATED => "Renew a key".to_owned(),
+        access::change::SETTINGS => "Other settings".to_owned(),
         _ => "Give leave to read".to_owned(),
     }
 }
 
 /// Fields of a change that are shown, with what they are called.
-const SHOWN: [(&str, &str); 17] = [
+const SHOWN: [(&str, &str); 19] = [
     ("name", "Name"),
     ("email", "Address"),
     ("user_id", "Account"),
@@ -80,6 +120,8 @@ const SHOWN: [(&str, &str); 17] = [
     ("justification", "Why"),
     ("expires", "Until"),
     ("change_reference", "Decided under"),
+    ("settings_sha256", "SHA-256 of the settings"),
+    ("diff", "What changes"),
 ];
 
 /// How a field's value is shown.
@@ -140,7 +182,8 @@ fn show(
             id: proposal.id,
         });
     }
-    html(&Changes { head: who.head(), changes, made, sent })
+    let settings = if decides(Sort::Settings) { Differing::of(app) } else { None };
+    html(&Changes { head: who.head(), changes, made, sent, settings })
 }
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
@@ -163,24 +206,28 @@ pub(crate) async fn decide(State(app): State<Arc<App>>, headers: HeaderMap, body
     off(&app, move |app, people| {
         let user = lock::read(&app.changes).get(&id).map(|proposal| proposal.text("user_id").to_owned());
         let made = changes::decide(app, people, &who.purpose("changes", &id, "page-changes"), (&id, decision))?;
-        match made {
-            // Where mail goes out, nobody sees the link but whose it is.
-            Some((_, link)) if sent(app, people, user.as_deref().unwrap_or_default(), &link)? => {
-                show(app, people, &who, (None, true))
-            }
-            made => show(app, people, &who, (made, false)),
-        }
+        // Where mail goes out, nobody sees a link but whose it is.
+        let made = handed(app, people, user.as_deref().unwrap_or_default(), made)?;
+        show(app, people, &who, made)
     })
     .await
 }
 
-/// Sends somebody their link, where mail is configured; whether it went.
-fn sent(app: &App, people: &People, user: &str, link: &str) -> Result<bool, Problem> {
-    let Some(reach) = &app.parts.reach else { return Ok(false) };
-    let Some(person) = stored(people.store.person(user))? else { return Ok(false) };
-    let text = format!(
-        "Two administrators of {url} made you this link, by which you choose your password:\n\n{url}{link}\n\nIt opens once, for three days. If you expect none, tell them.\n",
-        url = reach.url
-    );
-    Ok(reach.post.send(&person.address, "Your access", &text).is_ok())
+pub(crate) async fn propose_settings(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (who, fields) = own_form(&app, &headers, body).await?;
+    let (digest, reference) = (field(&fields, "settings", 64)?, field(&fields, "change_reference", 128)?);
+    off(&app, move |app, people| {
+        app.parts.guard.may(&who.purpose("settings", &reference, "page-changes"), Sort::Settings.action(), None)?;
+        let _turn = people.changing();
+        if !changes::waits(app, Sort::Settings) {
+            return Err(Problem::bad("no second person is asked for settings here: they hold from the next start on"));
+        }
+        changes::propose_settings(app, &who.user.id, &reference, &digest)?;
+        Ok(to("/changes"))
+    })
+    .await
 }

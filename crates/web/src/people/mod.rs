@@ -197,6 +197,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/keys", get(keys::page).post(keys::make))
         .route("/keys/change", post(keys::change))
         .route("/changes", get(changes::page).post(changes::decide))
+        .route("/changes/settings", post(changes::propose_settings))
         .route("/grants", get(grants::page).post(grants::create))
         .route("/grants/revoke", post(grants::revoke))
         .route("/my", get(own::page))

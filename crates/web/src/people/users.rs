@@ -43,9 +43,16 @@ struct UsersPage {
     roles: Vec<(&'static str, String)>,
     /// Of whom a link was just made, and the link.
     made: Option<(String, String)>,
+    /// Whether it was sent to them instead.
+    sent: bool,
 }
 
-fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String)>) -> Result<Response, Problem> {
+fn show(
+    app: &App,
+    people: &People,
+    who: &SignedIn,
+    (made, sent): (Option<(String, String)>, bool),
+) -> Result<Response, Problem> {
     let held: Vec<_> = {
         let users = lock::read(&people.users);
         users.iter().cloned().collect()
@@ -65,12 +72,12 @@ fn show(app: &App, people: &People, who: &SignedIn, made: Option<(String, String
         });
     }
     let roles = Role::GIVEN.map(|role| (role.name(), role.words())).to_vec();
-    html(&UsersPage { head: who.head(), users, roles, made })
+    html(&UsersPage { head: who.head(), users, roles, made, sent })
 }
 
 pub(crate) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let who = signed_in(&app, &headers).await?;
-    off(&app, move |app, people| show(app, people, &who, None)).await
+    off(&app, move |app, people| show(app, people, &who, (None, false))).await
 }
 
 /// The roles that a form chose.
@@ -102,9 +109,28 @@ pub(crate) async fn invite(State(app): State<Arc<App>>, headers: HeaderMap, body
         }
         recorded(app, INVITED, facts.clone())?;
         let made = invitation_takes_effect(app, people, &facts)?;
+        let made = handed(app, people, facts["user_id"].as_str().unwrap_or_default(), made)?;
         show(app, people, &who, made)
     })
     .await
+}
+
+/// Sends somebody the link that was made for them, where mail is configured, so that nobody sees it but whose it is; else
+/// gives it back to be shown. Whether it was sent.
+pub(super) fn handed(
+    app: &App,
+    people: &People,
+    user: &str,
+    made: Option<(String, String)>,
+) -> Result<(Option<(String, String)>, bool), Problem> {
+    let (Some(reach), Some((name, link))) = (&app.parts.reach, made.clone()) else { return Ok((made, false)) };
+    let Some(person) = stored(people.store.person(user))? else { return Ok((made, false)) };
+    let text = format!(
+        "An administrator of {url} made you this link, by which you choose your password:\n\n{url}{link}\n\nIt opens once, for three days. If you expect none, tell them.\n",
+        url = reach.url
+    );
+    let sent = reach.post.send(&person.address, "Your access", &text).is_ok();
+    Ok((if sent { None } else { Some((name, link)) }, sent))
 }
 
 /// Whether somebody may be invited so.
@@ -174,6 +200,7 @@ pub(crate) async fn change(State(app): State<Arc<App>>, headers: HeaderMap, body
             recorded(app, CHANGED, facts.clone())?;
         }
         let made = change_takes_effect(app, people, step, &facts)?;
+        let made = handed(app, people, &id, made)?;
         show(app, people, &who, made)
     })
     .await
@@ -212,6 +239,7 @@ pub(crate) fn change_takes_effect(
     // Other roles are looked up at each request; who may not be here any more is out at once.
     if matches!(step, Change::Suspended | Change::Ended) {
         end_sessions(app, people, id, (|_: &Session| true, "suspended"))?;
+        changes::close_of(app, id, facts["actor"].as_str().unwrap_or_default());
     }
     match step {
         Change::SecondFactorRemoved => {
