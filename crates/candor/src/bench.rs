@@ -31,6 +31,10 @@ pub struct Bench {
     /// system's folder for temporary files.
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Keep the journal in this bucket (s3://BUCKET/PREFIX?endpoint=URL), which stays; the prefix must be a new one. The
+    /// credentials are those of the environment.
+    #[arg(long, value_name = "URL", conflicts_with = "http")]
+    journal: Option<String>,
     /// Keep the trail of the run.
     #[arg(long)]
     keep: bool,
@@ -107,10 +111,15 @@ impl Bench {
         let input = folder.join("input.jsonl");
         self.write_lines(self.records, std::fs::File::create(&input)?)?;
         let input_bytes = std::fs::metadata(&input)?.len();
-        let probes = probes(folder)?;
+        let mut probes = probes(folder)?;
         let data = folder.join("trail");
+        if let Some(url) = &self.journal {
+            std::fs::create_dir(&data)?;
+            std::fs::write(data.join("candor.toml"), format!("journal = {url:?}\n"))?;
+            probes["store"] = store_probe(&data, url)?;
+        }
         let trail = Trail::create(&data, None, None)?;
-        let (ingest, visible) = self.ingest(&trail, &input)?;
+        let (ingest, sampled) = self.ingest(&trail, &input)?;
         let rss_after = resident_mib("self");
         let singles = singles(&trail)?;
         let writers = many_writers(&trail)?;
@@ -139,16 +148,16 @@ impl Bench {
         Ok(json!({
             "records": self.records, "bytes_a_record": input_bytes / self.records.max(1), "probes": probes, "ingest": ingest,
             "http": served,
-            "visible_after_answer_ms": visible, "single_writer_ms": singles, "sixteen_writers": writers, "search_ms": searches, "registers": registers, "start_seconds": start_seconds,
+            "single_during_ingest_ms": quantiles(sampled.answered), "visible_after_answer_ms": quantiles(sampled.visible), "single_writer_ms": singles, "sixteen_writers": writers, "search_ms": searches, "registers": registers, "start_seconds": start_seconds,
             "verify": verify, "disk_bytes_an_event": disk as f64 / self.records as f64, "resident_mib_after_ingest": rss_after,
         }))
     }
 
-    fn ingest(&self, trail: &Trail, input: &Path) -> Result<(serde_json::Value, serde_json::Value)> {
+    fn ingest(&self, trail: &Trail, input: &Path) -> Result<(serde_json::Value, Sampled)> {
         let done = AtomicBool::new(false);
         let written = AtomicU64::new(0);
         let start = Instant::now();
-        std::thread::scope(|scope| -> Result<(serde_json::Value, serde_json::Value)> {
+        std::thread::scope(|scope| -> Result<(serde_json::Value, Sampled)> {
             let sampler = scope.spawn(|| sample_visibility(trail, &done));
             let windows = scope.spawn(|| sample_rate(trail, &done, &written));
             let file = BufReader::with_capacity(1 << 20, std::fs::File::open(input)?);
@@ -171,7 +180,7 @@ impl Bench {
             })?;
             let seconds = start.elapsed().as_secs_f64();
             done.store(true, Ordering::Relaxed);
-            let visible = sampler.join().map_err(|_| anyhow::anyhow!("the sampler failed"))??;
+            let sampled = sampler.join().map_err(|_| anyhow::anyhow!("the sampler failed"))??;
             let windows = windows.join().map_err(|_| anyhow::anyhow!("the sampler failed"))?;
             let rate = self.records as f64 / seconds;
             let slowest = windows.iter().copied().fold(f64::INFINITY, f64::min);
@@ -179,7 +188,7 @@ impl Bench {
                 "seconds": seconds, "records_a_second": rate, "slowest_second": if slowest.is_finite() { slowest } else { rate },
                 "accepted": summary.accepted, "repeated": summary.repeated, "refused": summary.refused, "last_is_found": found,
             });
-            Ok((ingest, quantiles(visible)))
+            Ok((ingest, sampled))
         })
     }
 
@@ -215,15 +224,24 @@ impl Bench {
     }
 }
 
-/// Ten times a second a record with a word of its own is written; how long after its answer is it found?
-fn sample_visibility(trail: &Trail, done: &AtomicBool) -> Result<Vec<f64>> {
+/// Milliseconds of single records during the load: until they were answered, and from then until they were found.
+#[derive(Default)]
+struct Sampled {
+    answered: Vec<f64>,
+    visible: Vec<f64>,
+}
+
+/// Ten times a second a record with a word of its own is written: how long until its answer, how long until it is found?
+fn sample_visibility(trail: &Trail, done: &AtomicBool) -> Result<Sampled> {
     let mut worker = Worker::default();
-    let mut taken = Vec::new();
+    let mut taken = Sampled::default();
     let mut number = 0;
     while !done.load(Ordering::Relaxed) {
         number += 1;
         let line = single(number, "visible");
+        let sent = Instant::now();
         trail.intake.lines(&mut worker, "local", &[(1, line.as_bytes())])?;
+        taken.answered.push(sent.elapsed().as_secs_f64() * 1000.0);
         let answered = Instant::now();
         let words = vec![format!("visible{number}")];
         let mut found = false;
@@ -233,7 +251,7 @@ fn sample_visibility(trail: &Trail, done: &AtomicBool) -> Result<Vec<f64>> {
                 false
             })?;
         }
-        taken.push(answered.elapsed().as_secs_f64() * 1000.0);
+        taken.visible.push(answered.elapsed().as_secs_f64() * 1000.0);
         std::thread::park_timeout(Duration::from_millis(100));
     }
     Ok(taken)
@@ -339,9 +357,10 @@ fn searches(trail: &Trail) -> Result<serde_json::Value> {
 }
 
 fn verify(data: &Path) -> Result<serde_json::Value> {
-    let disk = ledger::disk::RealDisk::read_only(&data.join("journal"));
+    let paths = crate::trail::Paths { data: data.to_owned() };
+    let disk = crate::home::to_read(&paths, &crate::config::Config::read(data)?)?;
     let start = Instant::now();
-    let report = ledger::verify::verify(&disk, &Default::default(), &Default::default(), &|_, _| {})?;
+    let report = ledger::verify::verify(disk.as_ref(), &Default::default(), &Default::default(), &|_, _| {})?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(
         json!({"holds": report.holds(), "entries_a_second": report.entries as f64 / seconds, "mib_a_second": report.bytes as f64 / seconds / 1048576.0}),
@@ -370,6 +389,30 @@ fn probes(folder: &Path) -> Result<serde_json::Value> {
     Ok(
         json!({"fdatasync_4k_ms": quantiles(syncs), "sha256_330_bytes_us": hash, "aes_gcm_600_bytes_us": box_us, "cores": std::thread::available_parallelism().map_or(0, usize::from)}),
     )
+}
+
+/// What the object store can do, one request after the other: make and read an object of 4 KiB and of 1 MiB.
+fn store_probe(data: &Path, url: &str) -> Result<serde_json::Value> {
+    let objects = crate::home::objects(data, &crate::config::Config::read(data)?, url)?;
+    let bucket = objects.bucket();
+    let mut figures = serde_json::Map::new();
+    for (name, length) in [("4_kib", 4 << 10), ("1_mib", 1 << 20)] {
+        let bytes = bytes::Bytes::from(vec![7u8; length]);
+        let (mut made, mut read) = (Vec::new(), Vec::new());
+        let all = Instant::now();
+        while all.elapsed() < 2 * PROBE || made.len() < 3 {
+            let object = format!("bench/{name}/{}", made.len());
+            let start = Instant::now();
+            bucket.create(&object, &bytes).map_err(|why| anyhow::anyhow!("bench: make an object: {why:?}"))?;
+            made.push(start.elapsed().as_secs_f64() * 1000.0);
+            let start = Instant::now();
+            bucket.get(&object, None, None)?.context("an object that was just made")?;
+            read.push(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        figures.insert(format!("make_{name}_ms"), quantiles(made));
+        figures.insert(format!("read_{name}_ms"), quantiles(read));
+    }
+    Ok(figures.into())
 }
 
 fn each_microsecond(mut run: impl FnMut()) -> f64 {

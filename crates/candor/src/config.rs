@@ -27,6 +27,22 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "none",
         "A second file for the high-water mark, on another disk: who rolls back the data directory with its keys is noticed by it.",
     ),
+    (
+        "journal",
+        "the folder journal/ of the data directory",
+        "Bucket that has the journal instead: \"s3://BUCKET/PREFIX?endpoint=URL&region=NAME&timeout_s=10\" (docs/operations.md). It is chosen at `candor init` and stays.",
+    ),
+    (
+        "journal_credentials",
+        "the environment",
+        "File with the bucket's credentials in AWS's format (aws_access_key_id, aws_secret_access_key), mode 0600; it wins over AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+    ),
+    (
+        "journal_ca_file",
+        "those that the system trusts",
+        "PEM file of the authorities that the object store's certificate is held against.",
+    ),
+    ("journal_memory_mib", "256", "Mebibytes of a bucket's journal that are kept in memory, 16 to 65535."),
     ("kinds_folder", "none", "Folder of further kinds, one JSON Schema each (docs/formats/kinds.md)."),
     (
         "rules_file",
@@ -191,6 +207,10 @@ pub struct Config {
     pub site: Option<String>,
     pub master_key_file: Option<PathBuf>,
     pub high_water_copy: Option<PathBuf>,
+    pub journal: Option<String>,
+    pub journal_credentials: Option<PathBuf>,
+    pub journal_ca_file: Option<PathBuf>,
+    pub journal_memory_mib: u16,
     pub kinds_folder: Option<PathBuf>,
     pub rules_file: Option<PathBuf>,
     pub policy_file: Option<PathBuf>,
@@ -408,6 +428,10 @@ impl Default for Config {
             site: None,
             master_key_file: None,
             high_water_copy: None,
+            journal: None,
+            journal_credentials: None,
+            journal_ca_file: None,
+            journal_memory_mib: 256,
             kinds_folder: None,
             rules_file: None,
             policy_file: None,
@@ -453,6 +477,13 @@ impl Config {
         }
         if !(1..=365).contains(&self.verify_days) {
             bail!("check configuration: verify_days is {}, it must be 1 to 365", self.verify_days);
+        }
+        if self.journal_memory_mib < 16 {
+            bail!("check configuration: journal_memory_mib is {}, it must be 16 to 65535", self.journal_memory_mib);
+        }
+        if let Some(url) = &self.journal {
+            ledger::objects::BucketUrl::parse(url)
+                .map_err(|why| anyhow::anyhow!("check configuration: journal: {why}"))?;
         }
         if !(1..=64).contains(&self.workers) {
             bail!("check configuration: workers is {}, it must be 1 to 64", self.workers);
@@ -516,6 +547,9 @@ mod tests {
             site: Some("s".into()),
             master_key_file: Some("m".into()),
             high_water_copy: Some("h".into()),
+            journal: Some("s3://bucket".into()),
+            journal_credentials: Some("c".into()),
+            journal_ca_file: Some("c".into()),
             kinds_folder: Some("k".into()),
             rules_file: Some("r".into()),
             policy_file: Some("p".into()),

@@ -12,6 +12,7 @@ mod config;
 mod erase;
 mod follow;
 mod generate;
+mod home;
 mod import;
 mod ingest;
 mod intake;
@@ -30,6 +31,7 @@ mod silence;
 mod source_state;
 mod space;
 mod sso;
+mod tls;
 mod trail;
 mod workers;
 

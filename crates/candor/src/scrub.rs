@@ -1,14 +1,14 @@
 //! The scrub: one verification of the whole journal a minute after the start and then every so many days, beside the
 //! writing and behind it in priority. Each run is a record; what does not hold is told on standard error too.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use ledger::background::{LAST, step_back};
 use ledger::clock::{Clock, SystemClock};
-use ledger::disk::RealDisk;
+use ledger::disk::Disk;
 use ledger::verify::{self, Options, Progress};
 use proof::time::UnixMillis;
 use serde_json::json;
@@ -26,14 +26,15 @@ const SETTLE: Duration = Duration::from_millis(100);
 pub type Newest = Arc<Mutex<Option<(UnixMillis, bool)>>>;
 
 /// What a scrub needs.
-pub struct Scrub {
-    pub journal: PathBuf,
+pub struct Scrub<'a> {
+    /// Opens the journal anew for each run: what memory has of it proves nothing.
+    pub journal: Box<dyn Fn() -> Result<Arc<dyn Disk>> + Send + Sync + 'a>,
     pub intake: Intake,
     pub every: Duration,
     pub newest: Newest,
 }
 
-impl Scrub {
+impl Scrub<'_> {
     /// Runs until `stop` is set.
     pub fn run(&self, stop: &AtomicBool) {
         step_back(LAST);
@@ -51,13 +52,14 @@ impl Scrub {
         let start = Instant::now();
         let settle = || std::thread::park_timeout(SETTLE);
         let options = Options { threads: 1, settle: Some(&settle), ..Options::default() };
-        let disk = RealDisk::read_only(&self.journal);
-        let (result, size, first_bad) = match verify::verify(&disk, &options, &Progress::default(), &|_, _| {}) {
+        let run = (self.journal)()
+            .and_then(|disk| Ok(verify::verify(disk.as_ref(), &options, &Progress::default(), &|_, _| {})?));
+        let (result, size, first_bad) = match run {
             Ok(report) => match &report.finding {
                 None => ("holds", report.entries, None),
                 Some(finding) => ("tampered", report.entries, Some(finding.to_string())),
             },
-            Err(error) => ("incomplete", 0, Some(error.to_string())),
+            Err(error) => ("incomplete", 0, Some(format!("{error:#}"))),
         };
         if let Some(finding) = &first_bad {
             eprintln!(

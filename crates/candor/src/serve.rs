@@ -36,7 +36,7 @@ use crate::postfix::PostfixLog;
 use crate::scrub::Scrub;
 use crate::settings::Settings;
 use crate::silence::Silence;
-use crate::trail::{OpenMode, Trail};
+use crate::trail::{OpenMode, Paths, Trail};
 use crate::workers::{Job, Workers};
 
 /// Threads that take in what requests bring, for each core: some of them wait for the disk.
@@ -45,6 +45,8 @@ const WORKERS_A_CORE: usize = 2;
 const BEAT: Duration = Duration::from_secs(60);
 /// An idle trail says that it lives this often.
 const HEARTBEAT_BEATS: u64 = 5;
+/// Between two looks at whether the writer has ended.
+const LOOK: Duration = Duration::from_millis(200);
 /// Between two looks at the clock's synchronisation.
 const CLOCK_BEATS: u64 = 10;
 
@@ -65,7 +67,13 @@ impl Serve {
     pub fn run(self) -> Result<ExitCode> {
         let data = self.data.data.as_path();
         let first = !data.join("journal").exists() && !data.join("keys").exists();
-        let trail = if first { Trail::create(data, None, None)? } else { Trail::open(data, OpenMode::default())? };
+        let trail = if first {
+            Trail::create(data, None, None)?
+        } else {
+            // Each start tries the store again: it may be another one by now, or of another version.
+            crate::home::probe(&crate::home::of(&Paths { data: data.to_owned() }, &Config::read(data)?)?)?;
+            Trail::open(data, OpenMode::default())?
+        };
         let listen = self.listen.unwrap_or(trail.config.listen);
         let tls = acceptor(data, &trail.config)?;
         if tls.is_none() && !listen.ip().is_loopback() && !self.insecure_http {
@@ -201,7 +209,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         // However this ends: the threads would be waited for and never end.
         let _stops = Stops(&stop);
         let scrub = Scrub {
-            journal: trail.paths.journal(),
+            journal: Box::new(|| crate::home::to_read(&trail.paths, &trail.config)),
             intake: trail.intake.clone(),
             every: Duration::from_secs(u64::from(trail.config.verify_days) * 86_400),
             newest,
@@ -229,9 +237,7 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .spawn_scoped(scope, || crate::alerts::run(trail, stopped))
             .context("start a thread")?;
         follow(scope, trail, &stop)?;
-        runtime.block_on(serve(Arc::clone(&app), trail.intake.clone(), listen, tls, || {
-            greet(trail, listen, secure, token, welcome)
-        }))
+        runtime.block_on(serve(Arc::clone(&app), trail, listen, tls, || greet(trail, listen, secure, token, welcome)))
     });
     // Every request was answered or cut; what it left in the runtime ends here.
     runtime.shutdown_timeout(Duration::from_secs(10));
@@ -279,7 +285,7 @@ fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>, 
 
 async fn serve(
     app: Arc<App>,
-    intake: Intake,
+    trail: &Trail,
     listen: SocketAddr,
     tls: Option<TlsAcceptor>,
     greet: impl FnOnce(),
@@ -289,16 +295,23 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("watch for a signal")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for a signal")?;
     greet();
-    let beats = tokio::spawn(beat(Arc::clone(&app), intake));
+    let beats = tokio::spawn(beat(Arc::clone(&app), trail.intake.clone()));
+    let ended = async {
+        while trail.failure().is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = ended => {}
         }
     };
     web::server::serve(app, listener, tls, stop).await;
     beats.abort();
-    Ok(())
+    // Whoever starts it again enters through recovery; going on would only refuse.
+    trail.failure().map_or(Ok(()), |error| Err(anyhow::anyhow!("serve: nothing can be written any more: {error}")))
 }
 
 /// Once a minute: what was refused, what came again; after five minutes in which nothing came, a heartbeat; every ten minutes

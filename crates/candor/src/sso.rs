@@ -25,7 +25,7 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use ureq::tls::{Certificate, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig};
 use web::people::{Begun, Identity, LoggedOut, NotLetIn, Provider};
 
 use crate::config::{Config, Oidc};
@@ -163,26 +163,7 @@ fn open_id(data: &Path, oidc: &Oidc, url: &str) -> Result<OpenId> {
             Some(ClientSecret::new(text.trim().to_owned()))
         }
     };
-    let roots: Vec<Certificate<'static>> = match &oidc.ca_file {
-        None => rustls_native_certs::load_native_certs()
-            .certs
-            .into_iter()
-            .map(|der| Certificate::from_der(&der).to_owned())
-            .collect(),
-        Some(path) => {
-            let path = data.join(path);
-            let pem = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            let certificates = parse_pem(&pem).filter_map(|item| match item {
-                Ok(ureq::tls::PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            });
-            let certificates: Vec<_> = certificates.collect();
-            if certificates.is_empty() {
-                bail!("{} has no certificate", path.display());
-            }
-            certificates
-        }
-    };
+    let roots = crate::tls::roots(data, oidc.ca_file.as_deref())?;
     let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build();
     let agent = ureq::Agent::config_builder()
         .max_redirects(0)

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use access::policy::Policy;
 use anyhow::{Context, Result, anyhow, bail};
 use ledger::clock::{Clock, SystemClock};
-use ledger::disk::{Disk, RealDisk, is_network_file_system};
+use ledger::disk::is_network_file_system;
+use ledger::home::Home;
 use ledger::ledger::{Ledger, Options};
 use ledger::sequencer::{Sequencer, Submitter};
 use proof::note::{NoteSigner, TYPE_ED25519};
@@ -101,6 +102,8 @@ pub struct Trail {
     pub policy: Mutex<Option<Arc<Policy>>>,
     /// The settings that it opened with.
     pub settled: Settled,
+    /// Id and epoch of this writer, where others could write to the same journal.
+    taken_over: Option<(u64, u32)>,
     sequencer: Option<Sequencer<Companion>>,
     _lock: File,
 }
@@ -190,7 +193,7 @@ impl Trail {
     /// `succeeds` is the last signed checkpoint of the trail that this one goes on from, as text.
     pub fn create(data: &Path, origin: Option<String>, succeeds: Option<String>) -> Result<Trail> {
         let paths = Paths { data: data.to_owned() };
-        if paths.journal().exists() || paths.keys().join("root").exists() {
+        if paths.keys().join("root").exists() || paths.journal().exists() {
             bail!("init {}: there is a trail already: choose another directory", data.display());
         }
         std::fs::create_dir_all(data).with_context(|| format!("create {}", data.display()))?;
@@ -201,8 +204,19 @@ impl Trail {
         let config = Config::read(data)?;
         let mut random = RandomPool::default();
         let configured = configured_master_key(&paths, &config)?;
-        for folder in [paths.keys(), paths.journal()] {
-            make_private(&folder)?;
+        let home = crate::home::of(&paths, &config)?;
+        if let Home::Objects(objects) = &home
+            && objects.has_trail()?
+        {
+            bail!(
+                "init {}: the bucket has a trail already: restore its keys/ here, or give this one a prefix of its own",
+                data.display()
+            );
+        }
+        crate::home::probe(&home)?;
+        make_private(&paths.keys())?;
+        if matches!(home, Home::Directory(_)) {
+            make_private(&paths.journal())?;
         }
         let master = match configured {
             Some(master) => master,
@@ -221,7 +235,7 @@ impl Trail {
         let store = KeyStore::create(&paths.keys(), master, &origin)?;
         let signer = signer(&store)?;
         let vkey = signer.verifier().to_string();
-        Ledger::create(Arc::new(RealDisk::new(&paths.journal())), &signer)?;
+        Ledger::create(&home, &signer)?;
         if !data.join("candor.toml").exists() {
             std::fs::write(data.join("candor.toml"), Config::template())?;
         }
@@ -251,8 +265,22 @@ impl Trail {
         Space::new(data).for_own()?;
         let store = KeyStore::open(&paths.keys(), master)?;
         let mut trail = Trail::assemble(paths, config, store, guard, options)?;
+        trail.record_writer()?;
         trail.record_settings()?;
         Ok(trail)
+    }
+
+    /// Another machine may have the same bucket: the first frame of this writer says that it has taken over, and who had it
+    /// before is told by it.
+    fn record_writer(&self) -> Result<()> {
+        if let Some((writer, epoch)) = self.taken_over {
+            let fields = serde_json::json!({
+                "writer": format!("{writer:016x}"), "epoch": epoch,
+                "software": concat!("candor/", env!("CARGO_PKG_VERSION")),
+            });
+            self.intake.own_one("WRITER_STARTED", fields).context("take the trail over")?;
+        }
+        Ok(())
     }
 
     /// What changed in the files is in the trail before anything is done by it.
@@ -267,12 +295,14 @@ impl Trail {
     fn assemble(paths: Paths, mut config: Config, store: KeyStore, guard: File, options: OpenMode) -> Result<Trail> {
         let catalogue = Arc::new(catalogue(&paths.data, &config)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&paths.journal()));
+        let home = crate::home::of(&paths, &config)?;
+        let shared = matches!(home, Home::Objects(_));
         make_private(&paths.derived())?;
         make_private(&paths.views())?;
         make_private(&paths.sources())?;
+        let writer = u64::from_be_bytes(RandomPool::default().take());
         let ledger = Ledger::open(Options {
-            journal: disk,
+            journal: home,
             derived: paths.derived(),
             high_water: paths.high_waters(&config),
             mac: mac(&store),
@@ -280,9 +310,10 @@ impl Trail {
             clock: Arc::clone(&clock),
             accept_clock: options.accept_clock,
             key_generation: store.generation(),
-            writer: u64::from_be_bytes(RandomPool::default().take()),
+            writer,
             segment_bytes_max: None,
         })?;
+        let taken_over = shared.then(|| (writer, ledger.epoch()));
         let torn = ledger.recovered().torn_bytes;
         if torn > 0 {
             eprintln!(
@@ -358,6 +389,7 @@ impl Trail {
             ended_before: web::people::EndedBefore::default(),
             policy: Mutex::default(),
             settled,
+            taken_over,
             sequencer: Some(sequencer),
             _lock: guard,
         };
@@ -365,6 +397,11 @@ impl Trail {
             crate::source_state::forget_erased(&trail)?;
         }
         Ok(trail)
+    }
+
+    /// Why nothing can be written any more; none while it can.
+    pub fn failure(&self) -> Option<Arc<ledger::error::Error>> {
+        self.sequencer.as_ref()?.failure()
     }
 
     /// The open views.

@@ -54,7 +54,7 @@ fn places(data: &Path) -> BTreeSet<&'static str> {
     let signer = NoteSigner::new(store.origin(), TYPE_ED25519, store.named(Named::LogSigning).expose()).expect("a key");
     let derived = support::folder();
     let ledger = Ledger::open(Options {
-        journal: Arc::new(RealDisk::new(&data.join("journal"))),
+        journal: ledger::home::Home::Directory(Arc::new(RealDisk::new(&data.join("journal")))),
         derived: derived.path().to_owned(),
         high_water: vec![data.join("keys/highwater")],
         mac: KeyedHash::new(subkey(&store.named(Named::Id), "candor/v1/highwater\n").expose()),

@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use ledger::directory::{scan, segments};
-use ledger::disk::RealDisk;
+use ledger::directory::scan;
+use ledger::disk::{Disk, RealDisk};
 use support::{CANDOR, bad, candor, copy_folder, folder, good};
 
 /// Kills while the log is written and rotated.
@@ -87,7 +87,7 @@ fn log(lines: usize) -> Vec<String> {
 fn entries(data: &Path) -> BTreeSet<(String, [u8; 16])> {
     let disk = RealDisk::new(&data.join("journal"));
     let mut found = BTreeSet::new();
-    for number in segments(&disk).expect("segments") {
+    for number in 0..disk.segments().expect("segments") {
         scan(&disk, number, |frame, _| {
             let section = frame.entries().expect("an entry section");
             for place in 0..section.len() {

@@ -55,14 +55,13 @@ fn corrupt(segment: u32, frame: Option<u64>, why: impl Into<String>) -> Error {
     Error::Corrupt { what, why: why.into() }
 }
 
-/// The numbers of the segments in a folder, which must be 0, 1, 2, ... without a gap.
+/// How many segments the names of a folder are, which must be 0, 1, 2, ... without a gap.
 ///
 /// # Errors
-/// The folder cannot be read, or a file in it is no segment, or one is missing.
-pub fn segments(disk: &dyn Disk) -> Result<Vec<u32>, Error> {
-    let names = disk.list().map_err(io("list", "journal"))?;
+/// A name is no segment's, or one is missing.
+pub fn count(names: &[String]) -> Result<u32, Error> {
     let mut numbers = Vec::with_capacity(names.len());
-    for name in &names {
+    for name in names {
         match parse_file_name(name) {
             Some(number) => numbers.push(number),
             // What a stop in the middle of a repair leaves behind: its segment is still there.
@@ -72,9 +71,10 @@ pub fn segments(disk: &dyn Disk) -> Result<Vec<u32>, Error> {
             }
         }
     }
+    numbers.sort_unstable();
     match numbers.iter().zip(0..).find(|(found, expected)| **found != *expected) {
         Some((_, expected)) => Err(corrupt(expected, None, "the segment is missing")),
-        None => Ok(numbers),
+        None => Ok(numbers.len() as u32),
     }
 }
 

@@ -1,11 +1,14 @@
-//! The few things the directory journal asks of a file system, so that tests can refuse each of them.
+//! The few things the directory journal asks of a file system, so that tests can refuse each of them; and what reads
+//! segments asks of whatever keeps them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+
+use crate::error::Error;
 
 /// One flat folder.
 pub trait Disk: Send + Sync {
@@ -30,6 +33,20 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// How many segments there are: 0, 1, 2, ... without a gap.
+    ///
+    /// # Errors
+    /// The folder cannot be read, a file in it is no segment, or one is missing.
+    fn segments(&self) -> Result<u32, Error> {
+        crate::directory::count(&self.list().map_err(crate::error::io("list", "journal"))?)
+    }
+
+    /// What stands beside a segment and should not, by frame. A folder has nothing of the kind.
+    fn odd(&self, segment: u32) -> io::Result<BTreeMap<u64, String>> {
+        let _ = segment;
+        Ok(BTreeMap::new())
+    }
 }
 
 /// A folder of the machine's file system.

@@ -73,6 +73,18 @@ pub enum Error {
         /// The cause.
         why: String,
     },
+    /// Another writer has taken the trail over.
+    #[error("append: another writer has made frame {frame}: it has taken this trail over, and this process ends")]
+    Fenced {
+        /// The frame that both wanted to make.
+        frame: u64,
+    },
+    /// The object store does not keep what the journal rests on.
+    #[error("open object store: {why}")]
+    Unfit {
+        /// What it did.
+        why: String,
+    },
     /// The writer has stopped after a failure and takes nothing more.
     #[error("append: the writer stopped after an earlier failure: restart")]
     Stopped,
@@ -121,7 +133,11 @@ impl Error {
             | Error::NotReady { .. }
             | Error::Stopped => Kind::Retry,
             Error::NoSuchEntry { .. } => Kind::Missing,
-            Error::Locked(_) | Error::NetworkFileSystem(_) | Error::NewerVersion { .. } => Kind::Denied,
+            Error::Locked(_)
+            | Error::NetworkFileSystem(_)
+            | Error::NewerVersion { .. }
+            | Error::Fenced { .. }
+            | Error::Unfit { .. } => Kind::Denied,
             Error::Corrupt { .. }
             | Error::RolledBack { .. }
             | Error::Forked { .. }

@@ -19,12 +19,13 @@ use seal::tag::Tagger;
 
 use crate::background::Background;
 use crate::clock::{Clock, ClockRule};
-use crate::directory::{DirectoryJournal, Scan, cut_tail, read_header, remove_unborn, scan, segments};
+use crate::directory::{Scan, cut_tail, read_header, remove_unborn, scan};
 use crate::disk::Disk;
 use crate::error::{Error, io};
 use crate::frame::ENTRIES_MAX;
 use crate::frame_builder::{FrameBuilder, FrameHead, NewEntry};
 use crate::guard::HighWater;
+use crate::home::Home;
 use crate::index::{KeyHasher, OpenIndex, SegmentIndex, maintain};
 use crate::journal::Journal;
 use crate::reader::{Published, Reader};
@@ -38,8 +39,8 @@ const COUNTS_HALF: usize = 250_000;
 
 /// What opening a ledger needs.
 pub struct Options {
-    /// The journal's folder.
-    pub journal: Arc<dyn Disk>,
+    /// Where the frames are.
+    pub journal: Home,
     /// Folder of derived files (segment indexes, tree).
     pub derived: PathBuf,
     /// The high-water mark and its copies; at least one.
@@ -158,9 +159,9 @@ impl Ledger {
     /// Makes the journal of a new trail, still without entries.
     ///
     /// # Errors
-    /// The folder has a journal already or cannot be written.
-    pub fn create(disk: Arc<dyn Disk>, signer: &NoteSigner) -> Result<(), Error> {
-        DirectoryJournal::create(disk, &identity(signer)).map(drop)
+    /// There is a journal already, or it cannot be written.
+    pub fn create(home: &Home, signer: &NoteSigner) -> Result<(), Error> {
+        home.create(&identity(signer))
     }
 
     /// Opens the journal through recovery.
@@ -168,14 +169,14 @@ impl Ledger {
     /// # Errors
     /// It is not the journal that was signed, the key store is too old, or the clock is wrong.
     pub fn open(options: Options) -> Result<Ledger, Error> {
-        let disk = Arc::clone(&options.journal);
+        let disk = options.journal.disk();
         let identity = identity(&options.signer);
         let mut marks = Vec::with_capacity(options.high_water.len());
         for path in &options.high_water {
             marks.extend(HighWater::read(path, Some(&options.mac))?);
         }
         let newest = marks.iter().max_by_key(|mark| mark.frame);
-        let (scan, open_index, recovered) = read_tail(disk.as_ref(), newest, &identity)?;
+        let (scan, open_index, recovered) = read_tail(&options.journal, newest, &identity)?;
         for mark in &marks {
             check_mark(disk.as_ref(), &scan, mark)?;
         }
@@ -205,13 +206,10 @@ impl Ledger {
             Arc::clone(&published),
         ));
         fill_tree(&tree, &reader, size)?;
-        let mut journal = DirectoryJournal::resume(Arc::clone(&disk), &scan);
-        if let Some(bytes) = options.segment_bytes_max {
-            journal.set_segment_bytes_max(bytes);
-        }
+        let journal = options.journal.writer(&scan, options.segment_bytes_max);
         let closed = scan.frames.last().is_some_and(|frame| frame.header.count == 0) || size == 0;
         Ok(Ledger {
-            journal: Box::new(journal),
+            journal,
             disk,
             epoch: position.epoch + 1,
             position,
@@ -239,6 +237,11 @@ impl Ledger {
     /// What recovery found.
     pub fn recovered(&self) -> Recovered {
         self.recovered
+    }
+
+    /// Epoch of this writer's frames.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// The shared reader.
@@ -477,25 +480,26 @@ fn last_of(exists: impl Fn(u64) -> Result<bool, Error>) -> Result<u64, Error> {
 
 /// Scans the last segment and takes away a tail that a crash left.
 fn read_tail(
-    disk: &dyn Disk,
+    home: &Home,
     mark: Option<&HighWater>,
     identity: &Identity,
 ) -> Result<(Scan, OpenIndex, Recovered), Error> {
-    let mut numbers = segments(disk)?;
+    let disk = home.disk();
+    let disk = disk.as_ref();
     let mut recovered = Recovered::default();
-    let Some(mut last) = numbers.pop() else {
-        return Err(Error::Corrupt { what: "folder journal".into(), why: "no segment".into() });
+    let Some(mut last) = disk.segments()?.checked_sub(1) else {
+        return Err(Error::Corrupt { what: "the journal".into(), why: "no segment".into() });
     };
-    if let (Err(error), Some(before)) = (read_header(disk, last), numbers.last()) {
+    if let (Err(error), Some(before)) = (read_header(disk, last), last.checked_sub(1).filter(|_| home.is_mended())) {
         // A segment that was being begun has at most a header; anything longer is no crash.
         let length = disk.length(&crate::segment::file_name(last)).map_err(io("read", format!("segment {last}")))?;
-        let (header, _) = read_header(disk, *before)?;
+        let (header, _) = read_header(disk, before)?;
         if length > header.to_bytes().len() as u64 + 64 * 32 {
             return Err(error);
         }
         remove_unborn(disk, last)?;
         recovered.torn_bytes += length;
-        last = *before;
+        last = before;
     }
     let (header, _) = read_header(disk, last)?;
     if header.identity != *identity {
@@ -512,6 +516,10 @@ fn read_tail(
     )?;
     if let Some(tail) = &scan.tail {
         let marked = mark.is_some_and(|mark| mark.frame >= scan.end.frame);
+        if !home.is_mended() {
+            let why = format!("{tail}, and an object is whole or not there");
+            return Err(Error::Corrupt { what: format!("segment {last}, frame {}", scan.end.frame), why });
+        }
         if scan.frame_after_tail || marked {
             let why = if scan.frame_after_tail {
                 format!("{tail}, and whole frames stand after it")

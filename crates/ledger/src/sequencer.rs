@@ -1,7 +1,7 @@
 //! The one task that gives order: takes batches from a bounded queue, commits them, answers, tells the views.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::Error;
@@ -71,6 +71,7 @@ impl<C> Submitter<C> {
 pub struct Sequencer<C> {
     queue: SyncSender<Command<C>>,
     thread: Option<std::thread::JoinHandle<Result<(), Arc<Error>>>>,
+    failure: Arc<OnceLock<Arc<Error>>>,
     reader: Arc<Reader>,
 }
 
@@ -83,14 +84,23 @@ impl<C: Send + 'static> Sequencer<C> {
     ) -> Sequencer<C> {
         let (queue, commands) = sync_channel(QUEUE_BATCHES_MAX);
         let reader = ledger.reader();
-        let run = move || run(&mut ledger, &commands, &mut gate, &mut sink).map_err(Arc::new);
+        let failure = Arc::new(OnceLock::new());
+        let told = Arc::clone(&failure);
+        let run = move || {
+            run(&mut ledger, &commands, &mut gate, &mut sink).inspect_err(|error| drop(told.set(Arc::clone(error))))
+        };
         let thread = std::thread::Builder::new().name("sequencer".into()).spawn(run);
-        Sequencer { queue, thread: thread.ok(), reader }
+        Sequencer { queue, thread: thread.ok(), failure, reader }
     }
 
     /// A handle for submitting.
     pub fn submitter(&self) -> Submitter<C> {
         Submitter { queue: self.queue.clone() }
+    }
+
+    /// What ended the writer; none while it runs. Whoever has it must end too: what is true then is what recovery reads.
+    pub fn failure(&self) -> Option<Arc<Error>> {
+        self.failure.get().cloned()
     }
 
     /// The shared reader.
@@ -131,7 +141,7 @@ fn run<C>(
     commands: &Receiver<Command<C>>,
     gate: &mut Gate,
     sink: &mut dyn FnMut(Vec<Committed<C>>, u64),
-) -> Result<(), Error> {
+) -> Result<(), Arc<Error>> {
     let mut held = None;
     loop {
         let command = match held.take() {
@@ -142,11 +152,11 @@ fn run<C>(
                     ledger.close()?;
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return ledger.close(),
+                Err(RecvTimeoutError::Disconnected) => return Ok(ledger.close()?),
             },
         };
         match command {
-            Command::Stop => return ledger.close(),
+            Command::Stop => return Ok(ledger.close()?),
             Command::Bury(subjects, answer) => {
                 ledger.bury(&subjects);
                 let _ = answer.send(Ok(Vec::new()));
@@ -186,7 +196,7 @@ fn commit<C>(
     joint: Vec<Item<C>>,
     waiting: Vec<Waiting<C>>,
     sink: &mut dyn FnMut(Vec<Committed<C>>, u64),
-) -> Result<(), Error> {
+) -> Result<(), Arc<Error>> {
     match ledger.commit(joint) {
         Ok((outcomes, committed)) => {
             let size = ledger.reader().size();
@@ -209,14 +219,14 @@ fn commit<C>(
 }
 
 /// Tells everybody who waits, and ends the writer.
-fn refuse<C>(waiting: Vec<Waiting<C>>, error: Error) -> Result<(), Error> {
-    tell(waiting, error);
-    Err(Error::Stopped)
+fn refuse<C>(waiting: Vec<Waiting<C>>, error: Error) -> Result<(), Arc<Error>> {
+    Err(tell(waiting, error))
 }
 
-fn tell<C>(waiting: Vec<Waiting<C>>, error: Error) {
+fn tell<C>(waiting: Vec<Waiting<C>>, error: Error) -> Arc<Error> {
     let error = Arc::new(error);
     for waiter in waiting {
         let _ = waiter.answer.send(Err(Arc::clone(&error)));
     }
+    error
 }

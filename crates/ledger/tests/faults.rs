@@ -8,8 +8,9 @@ use std::sync::Arc;
 use ledger::clock::Clock;
 use ledger::disk::{Disk, RealDisk};
 use ledger::error::{Error, Kind};
+use ledger::home::Home;
 use ledger::ledger::{Ledger, Options};
-use support::{Fault, Hands, SimDisk, check, create, item, open, options, signer, write};
+use support::{Fault, Hands, SimDisk, check, conforms, create, item, open, options, signer, write};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
@@ -21,53 +22,28 @@ fn on_the_real_disk_a_trail_survives_restarts_rotations_repeats_and_a_torn_frame
     let folder = folder();
     let journal = folder.path().join("journal");
     std::fs::create_dir(&journal).expect("made");
-    conforms(Arc::new(RealDisk::new(&journal)));
+    conforms_on(&Arc::new(RealDisk::new(&journal)));
 }
 
 #[test]
 fn on_the_simulated_disk_a_trail_survives_restarts_rotations_repeats_and_a_torn_frame() {
-    conforms(SimDisk::new());
+    conforms_on(&SimDisk::new());
 }
 
-fn conforms<D: Disk + 'static>(disk: Arc<D>) {
+fn conforms_on<D: Disk + 'static>(disk: &Arc<D>) {
     let folder = folder();
-    assert!(disk.read("0", 0, 1).is_err() && disk.length("0").is_err(), "what is not there is not read");
-    create(&disk);
-    assert!(Ledger::create(Arc::clone(&disk) as Arc<dyn Disk>, &signer(1)).is_err(), "a trail is made once");
-    let mut answered = Vec::new();
-    for round in 0..6u64 {
-        let mut ledger = open(&disk, folder.path()).expect("it opens");
-        answered.extend(write(&mut ledger, round * 40..(round + 1) * 40, 7).map_err(|(_, e)| e).expect("written"));
-        let again = write(&mut ledger, 0..(round + 1) * 40, 50).map_err(|(_, e)| e).expect("repeats are answered");
-        assert_eq!(again, answered, "a repeat has the index of the first");
-        ledger.close().expect("closed");
-        check(&ledger, &answered);
-        for index in [0, ledger.reader().size() / 2, ledger.reader().size() - 1] {
-            ledger.reader().receipt(index).expect("a receipt").verify(Some(signer(1).verifier())).expect("it holds");
-        }
-    }
+    let answered = conforms(&Home::Directory(Arc::clone(disk) as Arc<dyn Disk>), folder.path());
     // A frame of which a stop left the first half: nobody was answered for it, and it is left out.
     let last = disk.list().expect("listed").pop().expect("a segment");
     let (whole, length) = (disk.read(&last, 0, 1 << 20).expect("read"), disk.length(&last).expect("there"));
     assert_eq!(whole.len() as u64, length);
     let start = whole.windows(8).rposition(|window| window == ledger::frame::MAGIC).expect("a frame");
     disk.append(&last, &whole[start..start + 70]).expect("written");
-    let ledger = open(&disk, folder.path()).expect("it opens");
+    let ledger = open(disk, folder.path()).expect("it opens");
     assert_eq!(ledger.recovered().torn_bytes, 70);
     check(&ledger, &answered);
     drop(ledger);
     assert_eq!(disk.length(&last).expect("there"), length);
-    // The derived files can be lost.
-    let elsewhere = self::folder();
-    std::fs::copy(folder.path().join("highwater"), elsewhere.path().join("highwater")).expect("copied");
-    let ledger = open(&disk, elsewhere.path()).expect("it opens");
-    check(&ledger, &answered);
-    // Tags 1..n of each subject, and n+1 absent.
-    for subject in 0..5u64 {
-        let tagger = seal::tag::Tagger::new(subject, &seal::crypto::Key::from_bytes([subject as u8; 32]));
-        let expected = (0..240).filter(|i| i % 5 == subject && i % 3 != 0).count();
-        assert_eq!(ledger.reader().entries_of(&tagger, 1000).expect("readable").len(), expected);
-    }
 }
 
 /// Fails each system call of appends (rotation included) in turn, in each way; then recovers twice: with what readers

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ledger::disk::Disk;
 use ledger::frame::Frame;
 use ledger::guard::HighWater;
+use ledger::home::Home;
 use ledger::segment::SegmentHeader;
 use ledger::verify::{self, Report};
 use proof::hash::sha256;
@@ -273,7 +274,7 @@ fn a_trail_signed_again_by_another_key_is_found() {
     let trail = trail();
     let folder = tempfile::tempdir().expect("a folder");
     let forged = SimDisk::new();
-    ledger::ledger::Ledger::create(Arc::clone(&forged) as Arc<dyn Disk>, &signer(2)).expect("made");
+    ledger::ledger::Ledger::create(&Home::Directory(Arc::clone(&forged) as Arc<dyn Disk>), &signer(2)).expect("made");
     let mut options = support::options(&forged, folder.path());
     options.signer = signer(2);
     let mut ledger = ledger::ledger::Ledger::open(options).expect("it opens");

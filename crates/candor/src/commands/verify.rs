@@ -1,11 +1,12 @@
 //! `candor verify`: a trail or a receipt, without keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ledger::disk::RealDisk;
+use ledger::disk::{Disk, RealDisk};
 use ledger::guard::HighWater;
 use ledger::verify::{self, Report};
 use proof::note::VerifierKey;
@@ -13,12 +14,13 @@ use proof::own_history::OwnHistory;
 use serde_json::json;
 
 use super::Output;
+use crate::config::Config;
 
 /// `candor verify`
 #[derive(Args)]
 pub struct Verify {
-    /// A data directory, its journal, a receipt, or a person's own history.
-    #[arg(value_name = "DIR|FILE")]
+    /// A data directory, its journal, a bucket (s3://...), a receipt, or a person's own history.
+    #[arg(value_name = "DIR|FILE|URL")]
     path: PathBuf,
     /// The verifier key that you trust; without it the trail or receipt is held against its own key.
     #[arg(long, value_name = "VKEY")]
@@ -31,6 +33,13 @@ pub struct Verify {
     threads: usize,
     #[command(flatten)]
     output: Output,
+}
+
+/// A journal, the mark that it is held against, and its bytes where they are known.
+struct Found {
+    disk: Arc<dyn Disk>,
+    mark: Option<HighWater>,
+    bytes: Option<u64>,
 }
 
 /// Could not be checked.
@@ -47,8 +56,16 @@ impl Verify {
         }
     }
 
+    /// The URL of a bucket, where one is given.
+    fn bucket(&self) -> Option<&str> {
+        self.path.to_str().filter(|text| text.starts_with("s3://"))
+    }
+
     fn check(&self) -> Result<ExitCode> {
         let key = self.key.as_deref().map(VerifierKey::parse).transpose().context("read --key")?;
+        if self.bucket().is_some() {
+            return self.trail(key.as_ref());
+        }
         let meta = std::fs::metadata(&self.path).with_context(|| format!("read {}", self.path.display()))?;
         if meta.is_dir() { self.trail(key.as_ref()) } else { self.receipt(key.as_ref()) }
     }
@@ -118,17 +135,7 @@ impl Verify {
     }
 
     fn trail(&self, key: Option<&VerifierKey>) -> Result<ExitCode> {
-        let (journal, mark) = if self.path.join("journal").is_dir() {
-            (
-                self.path.join("journal"),
-                HighWater::read(&self.path.join("keys/highwater"), None).context("read the high-water mark")?,
-            )
-        } else {
-            (self.path.clone(), None)
-        };
-        let disk = RealDisk::read_only(&journal);
-        let total: u64 =
-            std::fs::read_dir(&journal)?.filter_map(|item| item.ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+        let Found { disk, mark, bytes: total } = self.journal()?;
         let done = match &self.resume {
             Some(path) if path.exists() => {
                 serde_json::from_slice(&std::fs::read(path)?).with_context(|| format!("read {}", path.display()))?
@@ -158,18 +165,40 @@ impl Verify {
         let start = std::time::Instant::now();
         let report = std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut line = crate::progress::Progress::new("verifying bytes", Some(total));
+                let mut line = crate::progress::Progress::new("verifying bytes", total);
                 while !finished.load(std::sync::atomic::Ordering::Relaxed) {
                     line.set(progress.bytes.load(std::sync::atomic::Ordering::Relaxed));
                     std::thread::park_timeout(std::time::Duration::from_millis(100));
                 }
             });
-            let report = verify::verify(&disk, &options, &progress, &each);
+            let report = verify::verify(disk.as_ref(), &options, &progress, &each);
             finished.store(true, std::sync::atomic::Ordering::Relaxed);
             report
         })?;
         self.print(&report, mark.is_some(), start.elapsed())?;
         Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// The journal that is meant.
+    fn journal(&self) -> Result<Found> {
+        let mark = || HighWater::read(&self.path.join("keys/highwater"), None).context("read the high-water mark");
+        // A bucket is verified by its URL, or by the data directory of which it is the journal.
+        if let Some(url) = self.bucket() {
+            let disk = crate::home::objects(Path::new("."), &Config::default(), url)?;
+            return Ok(Found { disk, mark: None, bytes: None });
+        }
+        let config = if self.path.join("keys").is_dir() { Config::read(&self.path)? } else { Config::default() };
+        if config.journal.is_some() {
+            let paths = crate::trail::Paths { data: self.path.clone() };
+            return Ok(Found { disk: crate::home::to_read(&paths, &config)?, mark: mark()?, bytes: None });
+        }
+        let (journal, mark) = match self.path.join("journal") {
+            journal if journal.is_dir() => (journal, mark()?),
+            _ => (self.path.clone(), None),
+        };
+        let files = std::fs::read_dir(&journal)?;
+        let bytes = files.filter_map(|item| item.ok()?.metadata().ok()).map(|meta| meta.len()).sum();
+        Ok(Found { disk: Arc::new(RealDisk::read_only(&journal)), mark, bytes: Some(bytes) })
     }
 
     fn print(&self, report: &Report, marked: bool, took: std::time::Duration) -> Result<()> {

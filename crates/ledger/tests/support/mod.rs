@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use ledger::clock::Clock;
 use ledger::disk::Disk;
 use ledger::error::Error;
+use ledger::home::Home;
 use ledger::ledger::{Item, Ledger, Options, Outcome};
 use proof::entry::EntryId;
 use proof::hash::sha256;
@@ -229,7 +230,7 @@ pub fn mac() -> KeyedHash {
 
 pub fn options<D: Disk + 'static>(disk: &Arc<D>, folder: &Path) -> Options {
     Options {
-        journal: Arc::clone(disk) as Arc<dyn Disk>,
+        journal: Home::Directory(Arc::clone(disk) as Arc<dyn Disk>),
         derived: folder.to_owned(),
         high_water: vec![folder.join("highwater")],
         mac: mac(),
@@ -242,12 +243,50 @@ pub fn options<D: Disk + 'static>(disk: &Arc<D>, folder: &Path) -> Options {
     }
 }
 
+pub fn open_home(home: &Home, folder: &Path) -> Result<Ledger, Error> {
+    let options = options(&SimDisk::new(), folder);
+    Ledger::open(Options { journal: home.clone(), ..options })
+}
+
 pub fn open<D: Disk + 'static>(disk: &Arc<D>, folder: &Path) -> Result<Ledger, Error> {
     Ledger::open(options(disk, folder))
 }
 
 pub fn create<D: Disk + 'static>(disk: &Arc<D>) {
-    Ledger::create(Arc::clone(disk) as Arc<dyn Disk>, &signer(1)).expect("a new trail");
+    Ledger::create(&Home::Directory(Arc::clone(disk) as Arc<dyn Disk>), &signer(1)).expect("a new trail");
+}
+
+/// The suite that every home of a journal passes; what was answered, in order.
+pub fn conforms(home: &Home, folder: &Path) -> Vec<(u64, u64)> {
+    let disk = home.disk();
+    let open = |folder: &Path| open_home(home, folder).expect("it opens");
+    assert!(disk.read("0", 0, 1).is_err() && disk.length("0").is_err(), "what is not there is not read");
+    Ledger::create(home, &signer(1)).expect("a new trail");
+    assert!(Ledger::create(home, &signer(1)).is_err(), "a trail is made once");
+    let mut answered = Vec::new();
+    for round in 0..6u64 {
+        let mut ledger = open(folder);
+        answered.extend(write(&mut ledger, round * 40..(round + 1) * 40, 7).map_err(|(_, e)| e).expect("written"));
+        let again = write(&mut ledger, 0..(round + 1) * 40, 50).map_err(|(_, e)| e).expect("repeats are answered");
+        assert_eq!(again, answered, "a repeat has the index of the first");
+        ledger.close().expect("closed");
+        check(&ledger, &answered);
+        for index in [0, ledger.reader().size() / 2, ledger.reader().size() - 1] {
+            ledger.reader().receipt(index).expect("a receipt").verify(Some(signer(1).verifier())).expect("it holds");
+        }
+    }
+    // The derived files can be lost.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    std::fs::copy(folder.join("highwater"), elsewhere.path().join("highwater")).expect("copied");
+    check(&open(elsewhere.path()), &answered);
+    // Tags 1..n of each subject, and n+1 absent.
+    let ledger = open(folder);
+    for subject in 0..5u64 {
+        let tagger = Tagger::new(subject, &Key::from_bytes([subject as u8; 32]));
+        let expected = (0..240).filter(|i| i % 5 == subject && i % 3 != 0).count();
+        assert_eq!(ledger.reader().entries_of(&tagger, 1000).expect("readable").len(), expected);
+    }
+    answered
 }
 
 /// The i-th record: every third without a subject.

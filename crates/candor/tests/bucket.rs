@@ -1,0 +1,148 @@
+//! A trail whose journal is a bucket of a real SeaweedFS: the tour, a store that is killed in mid-batch, a machine that is
+//! lost, and two machines that both want to write.
+
+mod support;
+#[path = "../../ledger/tests/support/weed.rs"]
+mod weed;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::http::Server;
+use support::{copy_folder, folder, good, lines};
+use weed::Weed;
+
+fn mail(number: u32) -> String {
+    json!({
+        "timestamp": "2026-11-20T08:00:00Z", "event_type": "EMAIL_SENT", "correlation_id": format!("o-{number}"),
+        "source_component": "shop", "environment": "test", "severity": "info", "email_id": format!("m-{number}"),
+        "event_id": format!("e-{number}"),
+        "recipient_details": {"customer_id": format!("c-{}", number % 7), "email": format!("reader.{}@mail.example", number % 7)},
+        "message_content": {"subject": format!("your kettle {number}")}, "delivery_tracking": {"delivery_status": "sent"},
+    })
+    .to_string()
+}
+
+/// A data directory whose configuration names a bucket.
+fn configured(data: &Path, weed: &Weed, bucket: &str) {
+    std::fs::create_dir_all(data).expect("made");
+    let (id, secret) = weed::keys();
+    let file = format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
+    std::fs::write(data.join("bucket.keys"), file).expect("written");
+    let url = format!("s3://{bucket}/shop?endpoint={}&timeout_s=3", weed.endpoint());
+    let config = format!("journal = \"{url}\"\njournal_credentials = \"bucket.keys\"\n");
+    std::fs::write(data.join("candor.toml"), config).expect("written");
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+fn signal(server: &Server, name: &str) {
+    let sent = Command::new("kill").args([name, &server.process().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+#[test]
+fn a_lost_machine_is_read_again_from_the_bucket_and_the_keys_alone() {
+    let folder = folder();
+    let mut weed = Weed::start(&folder.path().join("weed"));
+    weed.make("audit", true);
+    let data = folder.path().join("trail");
+    configured(&data, &weed, "audit");
+    let server = Server::start(&data);
+    let append = server.append_key();
+    let batch = |from: u32| (from..from + 20).map(mail).collect::<Vec<_>>().join("\n");
+    server.lines(&append, &batch(0));
+    let found = server.read(&server.read_key(), "/v1/search?q=kettle&limit=5").json();
+    assert_eq!(found["entries"].as_array().map(Vec::len), Some(5), "{found}");
+    let receipt = server.read(&server.read_key(), "/v1/receipts/12").text();
+    assert!(!data.join("journal").exists(), "the journal is in the bucket");
+
+    // The store is killed in the middle of it all and comes back: who was not answered sends again.
+    let answered = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let mut sent = 0;
+            for from in (20..400).step_by(20) {
+                until("a batch is taken in the end", || {
+                    let reply = server.post(&append, "application/x-ndjson", &[], batch(from).as_bytes());
+                    reply.status == 200
+                });
+                sent += 20;
+            }
+            sent
+        });
+        std::thread::park_timeout(Duration::from_millis(300));
+        weed.kill();
+        std::thread::park_timeout(Duration::from_millis(900));
+        weed.restart();
+        sending.join().expect("it ends")
+    });
+    assert_eq!(answered, 380);
+    assert!(server.stop());
+    let text = data.to_str().expect("UTF-8");
+    let verified: Value = serde_json::from_str(&good(&["verify", "--json", text])).expect("JSON");
+    assert_eq!(verified["holds"], true);
+
+    // The machine is gone. What is left is the bucket, a copy of the keys, and what the configuration says.
+    let keys = folder.path().join("keys-backup");
+    copy_folder(&data.join("keys"), &keys);
+    std::fs::remove_dir_all(&data).expect("removed");
+    let data = folder.path().join("another-machine");
+    let text = data.to_str().expect("UTF-8");
+    configured(&data, &weed, "audit");
+    let refused = support::bad(1, &["init", "--data", text]);
+    assert!(refused.contains("the bucket has a trail already"), "{refused}");
+    copy_folder(&keys, &data.join("keys"));
+    let found = lines(&good(&["search", "kettle", "--limit", "1000", "--json", "--data", text]));
+    assert_eq!(found.len(), 400, "each once");
+    let history = lines(&good(&["history", "--customer", "c-3", "--json", "--data", text]));
+    let mails = history.iter().filter(|line| line["kind"] == "EMAIL_SENT").count();
+    assert_eq!(mails, (0..400).filter(|number| number % 7 == 3).count());
+    let again: Value = serde_json::from_str(&good(&["verify", "--json", text])).expect("JSON");
+    assert!(again["holds"] == true && again["high_water_checked"] == true, "{again}");
+    let file = folder.path().join("receipt.json");
+    std::fs::write(&file, receipt).expect("written");
+    good(&["verify", file.to_str().expect("UTF-8"), "--key", verified["vkey"].as_str().expect("a key")]);
+    let started = lines(&good(&["search", "--kind", "WRITER_STARTED", "--json", "--data", text]));
+    assert!(started.len() >= 2, "each writer says that it took over: {started:?}");
+}
+
+#[test]
+fn of_two_machines_the_one_that_took_over_goes_on_and_the_other_ends_and_says_why() {
+    let folder = folder();
+    let weed = Weed::start(&folder.path().join("weed"));
+    weed.make("audit", false);
+    let data = folder.path().join("one");
+    configured(&data, &weed, "audit");
+    let one = Server::start(&data);
+    let append = one.append_key();
+    one.lines(&append, &mail(1));
+    // The first is stopped past every time-out of its own; the second has its keys and takes over.
+    signal(&one, "-STOP");
+    let copy = folder.path().join("two");
+    copy_folder(&data, &copy);
+    let two = Server::start(&copy);
+    two.lines(&append, &mail(2));
+    signal(&one, "-CONT");
+    let refused = one.post(&append, "application/x-ndjson", &[], mail(3).as_bytes());
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let pid = one.process();
+    until("the first ends", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    assert!(!one.stop(), "it says that it failed");
+    two.lines(&append, &mail(3));
+    assert!(two.stop());
+    let text = copy.to_str().expect("UTF-8");
+    let found = lines(&good(&["search", "kettle", "--json", "--data", text]));
+    assert_eq!(found.len(), 3);
+    let verified: Value = serde_json::from_str(&good(&["verify", "--json", text])).expect("JSON");
+    assert_eq!(verified["holds"], true);
+}

@@ -1,0 +1,112 @@
+//! Frames into a bucket, in order, one object each.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::bucket::NotMade;
+use super::table::Place;
+use super::{FRAMES, Objects, name_of};
+use crate::directory::Scan;
+use crate::error::{Error, io as at};
+use crate::journal::{Journal, Location};
+use crate::segment::{Position, SegmentHeader};
+
+/// How long a frame is tried, all told. What is not answered by then may have been made: recovery reads what is true.
+const TRIED_FOR: Duration = Duration::from_secs(60);
+/// Before the first try again; it doubles.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two tries, at most.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The writer of a bucket's frames.
+pub struct ObjectJournal {
+    objects: Arc<Objects>,
+    header: SegmentHeader,
+    bytes: u64,
+    failed: bool,
+}
+
+impl ObjectJournal {
+    /// Goes on after a scan of the last segment.
+    pub(crate) fn resume(objects: Arc<Objects>, scan: &Scan) -> ObjectJournal {
+        // Without a frame the bytes that were read are those of the trail's own object.
+        let bytes = if scan.frames.is_empty() { 0 } else { scan.good_bytes };
+        ObjectJournal { objects, header: scan.header.clone(), bytes, failed: false }
+    }
+
+    fn try_append(&mut self, position: &Position, frame: &[u8]) -> Result<Location, Error> {
+        let (segment, place) = ((position.frame / FRAMES) as u32, (position.frame % FRAMES) as usize);
+        let mut bytes = Vec::new();
+        if place == 0 {
+            if position.frame > 0 {
+                let before = self.header.chain(&position.before);
+                let identity = self.header.identity.clone();
+                self.header = SegmentHeader { number: segment, position: position.clone(), before, identity };
+            }
+            bytes = self.header.to_bytes();
+            self.bytes = 0;
+        }
+        let header = bytes.len() as u64;
+        bytes.extend_from_slice(frame);
+        let bytes = Bytes::from(bytes);
+        let name = name_of(segment, place);
+        let version = self.make(&name, &bytes, position.frame)?;
+        // The frame counts from here on. Clients that were not answered will send again and be told that it is a repeat.
+        let location = Location { segment, offset: self.bytes + header, length: frame.len() as u64 };
+        self.bytes += bytes.len() as u64;
+        let place = Place { name, number: place as u8, version, length: bytes.len() as u64 };
+        self.objects.grown(segment, place, &bytes).map_err(at("note", "an object"))?;
+        Ok(location)
+    }
+
+    /// Makes the object of a frame. Once it was sent, only these bytes are ever sent for it, and what stands at its name
+    /// says whether it was made.
+    fn make(&self, name: &str, bytes: &Bytes, frame: u64) -> Result<Option<String>, Error> {
+        let start = Instant::now();
+        let mut pause = PAUSE;
+        loop {
+            let bucket = self.objects.bucket();
+            let sent = match bucket.create(name, bytes) {
+                // If we stop after this line: the frame is there and nobody was answered, which recovery cannot tell
+                // from one that was.
+                Ok(version) => return Ok(version),
+                Err(NotMade::Taken) => io::Error::other("the store says that it is there and shows nothing"),
+                Err(NotMade::Unclear(error)) => error,
+            };
+            // Taken, timed out, cut off: the first version says by whom.
+            let lost = match self.first(name) {
+                Ok(Some((held, version))) if held == *bytes => return Ok(version),
+                Ok(Some(_)) => return Err(Error::Fenced { frame }),
+                // It may still be on its way: the same once more.
+                Ok(None) => sent,
+                Err(error) => error,
+            };
+            if start.elapsed() + pause > TRIED_FOR {
+                return Err(at("write", format!("frame {frame} to the object store"))(lost));
+            }
+            std::thread::park_timeout(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The first version of an object, with its id.
+    fn first(&self, name: &str) -> io::Result<Option<(Bytes, Option<String>)>> {
+        let bucket = self.objects.bucket();
+        let versions = bucket.versions(name)?;
+        let mut objects = versions.into_iter().filter(|version| version.name == name && version.length.is_some());
+        let Some(first) = objects.next_back() else { return Ok(None) };
+        Ok(bucket.get(name, first.id.as_deref(), None)?.map(|bytes| (bytes, first.id)))
+    }
+}
+
+impl Journal for ObjectJournal {
+    fn append(&mut self, position: &Position, frame: &[u8]) -> Result<Location, Error> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
+        self.try_append(position, frame).inspect_err(|_| self.failed = true)
+    }
+}
