@@ -263,12 +263,11 @@ fn greet(trail: &Trail, listen: SocketAddr, secure: bool, token: Option<Token>, 
         format!("trail      {}", trail.intake.reader().identity().origin),
     ];
     if let Some(token) = token {
-        let (data, master) = (trail.paths.data.display(), trail.paths.master_key(&trail.config));
         lines.push(format!("admin key  {}", token.expose()));
         lines.push(
             "           it is shown this once: it makes further keys (POST /v1/keys), and reads nothing itself".into(),
         );
-        lines.push(format!("back up    {} (the master key), {data}/keys and {data}/journal", master.display()));
+        lines.push(format!("back up    {}", trail.to_back_up()));
     }
     if let Some(path) = welcome {
         lines.push(format!("first link {scheme}://{listen}{path}"));

@@ -409,6 +409,16 @@ impl Trail {
         self.views.as_ref().context("this command opened the trail without its views")
     }
 
+    /// What must be backed up, in words.
+    pub fn to_back_up(&self) -> String {
+        let (data, master) = (self.paths.data.display(), self.paths.master_key(&self.config));
+        // A bucket is the store's to keep.
+        match self.config.journal {
+            None => format!("{} (the master key), {data}/keys and {data}/journal", master.display()),
+            Some(_) => format!("{} (the master key) and {data}/keys", master.display()),
+        }
+    }
+
     /// What it says of itself.
     pub fn past(&self) -> Result<Past<'_>> {
         let (reader, views) = (self.intake.reader(), self.views()?);

@@ -103,7 +103,7 @@ fn what_was_planted_open_is_found_and_nothing_else() {
     let (status, _, errors) = ingest(text, planted().as_bytes(), &[]);
     assert_eq!(status, 0, "{errors}");
     assert_eq!(open(text), expected());
-    good(&["rebuild", "--data", text]);
+    good(&["rebuild", "--reference", "CH-1", "--data", text]);
     assert_eq!(open(text), expected(), "made again from the log");
     // What ends late leaves the register.
     let late = [

@@ -128,7 +128,7 @@ fn things_come_back_whole_at_any_time_and_without_who_was_erased() {
     let now = "2026-11-20T00:00:00Z";
     let all = || things.map(|(register, id)| shown(text, &[register, id, "--at", now]));
     let first = all();
-    good(&["rebuild", "--data", text]);
+    good(&["rebuild", "--reference", "CH-1", "--data", text]);
     assert_eq!(first, all());
 
     {

@@ -115,7 +115,7 @@ fn the_whole_tour() {
         "{late}"
     );
     // The views can be lost.
-    good(&["rebuild", "--data", data]);
+    good(&["rebuild", "--reference", "CH-1", "--data", data]);
     assert_eq!(good(&["search", "--data", data, &name, &digits]), "");
     assert!(!good(&["search", "--data", data, "kettle"]).is_empty());
     good(&["doctor", "--data", data]);
@@ -130,7 +130,7 @@ fn a_rebuild_leaves_every_folder_to_its_owner_alone() {
     let trail = folder.path().join("trail");
     let data = trail.to_str().expect("UTF-8");
     good(&["init", "--data", data]);
-    good(&["rebuild", "--data", data]);
+    good(&["rebuild", "--reference", "CH-1", "--data", data]);
     for name in ["journal", "keys", "ledger", "views"] {
         let mode = std::fs::metadata(trail.join(name)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{name}");

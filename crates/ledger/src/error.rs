@@ -4,14 +4,14 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk refused.
-    #[error("{action} {what}: {source}")]
+    #[error("{action} {what}: {cause}")]
     Io {
         /// What was being done.
         action: &'static str,
         /// Which file, by its role and number.
         what: String,
-        /// The cause.
-        source: std::io::Error,
+        /// The cause; the sentence has it already.
+        cause: std::io::Error,
     },
     /// Bytes in the journal are not what they must be. Nothing is mended: `candor verify` says more.
     #[error("read journal: {what}: {why}: run `candor verify` and restore from a copy")]
@@ -149,5 +149,5 @@ impl Error {
 
 pub(crate) fn io(action: &'static str, what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
     let what = what.into();
-    move |source| Error::Io { action, what, source }
+    move |cause| Error::Io { action, what, cause }
 }

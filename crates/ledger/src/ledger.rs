@@ -176,6 +176,9 @@ impl Ledger {
             marks.extend(HighWater::read(path, Some(&options.mac))?);
         }
         let newest = marks.iter().max_by_key(|mark| mark.frame);
+        if let (Home::Objects(objects), Some(mark)) = (&options.journal, newest) {
+            objects.reaches(mark.frame);
+        }
         let (scan, open_index, recovered) = read_tail(&options.journal, newest, &identity)?;
         for mark in &marks {
             check_mark(disk.as_ref(), &scan, mark)?;

@@ -177,6 +177,8 @@ const SHIPPED: &[&str] = shipped![
     // Settings in files, and that they wait.
     "SETTINGS_CHANGED",
     "CHANGE_PROPOSED" 2,
+    // Under what views were made again, and that they are about to be.
+    "VIEW_REBUILT" 2,
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -12,6 +12,8 @@ use seal::random::RandomPool;
 use serde_json::json;
 
 use super::{Data, Output, Person, look};
+use ledger::objects::Locking;
+
 use crate::config::Config;
 use crate::trail::{OpenMode, Paths, Trail};
 
@@ -150,23 +152,35 @@ fn rewrap(data: &Path, new: &Path) -> Result<ExitCode> {
 pub struct Rebuild {
     #[command(flatten)]
     data: Data,
+    /// Under what it was decided, such as a change number; it stands in the trail.
+    #[arg(long, value_name = "ID")]
+    reference: String,
 }
 
 impl Rebuild {
     pub fn run(self) -> Result<ExitCode> {
         let paths = Paths { data: self.data.data.clone() };
-        // The lock and the keys are tried first: nothing is removed that could not be made again.
-        Trail::open(&self.data.data, OpenMode { without_views: true, ..OpenMode::default() })?.close()?;
+        // The lock and the keys are tried first, and that it begins is in the trail: nothing is removed that could not be
+        // made again, or unsaid.
+        let trail = Trail::open(&self.data.data, OpenMode { without_views: true, ..OpenMode::default() })?;
+        let begun = trail.intake.own_one("VIEW_REBUILT", self.fields("begun"));
+        trail.close()?;
+        begun?;
         ledger::ledger::reset_derived(&paths.derived())?;
         ledger::ledger::reset_derived(&paths.views())?;
         let start = std::time::Instant::now();
         let trail = Trail::open(&self.data.data, OpenMode::default())?;
         let size = trail.intake.reader().size();
-        let fields = json!({"view": "all", "size": size, "duration_ms": start.elapsed().as_millis() as u64, "actor": super::actor()});
+        let mut fields = self.fields("done");
+        (fields["size"], fields["duration_ms"]) = (size.into(), (start.elapsed().as_millis() as u64).into());
         trail.intake.own_one("VIEW_REBUILT", fields)?;
         trail.close()?;
         println!("rebuilt from {size} entries");
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn fields(&self, state: &str) -> serde_json::Value {
+        json!({"view": "all", "actor": super::actor(), "change_reference": self.reference, "state": state})
     }
 }
 
@@ -253,6 +267,9 @@ fn examine(data: &Path) -> Vec<Finding> {
         None => say("risk", "whether the clock is synchronised is not known", "install systemd-timesyncd or chrony"),
     }
     examine_server(data, &config, &mut say);
+    if let Some(url) = &config.journal {
+        examine_bucket(data, &config, url, &mut say);
+    }
     match Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() }) {
         Ok(trail) => {
             say("good", &format!("the trail opens: {} entries", trail.intake.reader().size()), "");
@@ -269,6 +286,26 @@ fn examine(data: &Path) -> Vec<Finding> {
 const OPEN_FILES_WANTED: u64 = 4096;
 
 /// What `candor serve` would meet: TLS, open files, the logs of relays.
+/// The bucket that has the journal.
+fn examine_bucket(data: &Path, config: &Config, url: &str, say: &mut dyn FnMut(&'static str, &str, &str)) {
+    let locking = crate::home::objects(data, config, url).and_then(|objects| Ok(objects.bucket().locking()?));
+    match locking {
+        Ok(Locking::Compliance(days)) => {
+            say("good", &format!("the journal's bucket locks in compliance mode for {days} days"), "");
+        }
+        Ok(_) => say(
+            "risk",
+            "the journal's bucket does not lock what is put in it in compliance mode",
+            "who has its credentials can write over the trail: make a bucket with Object Lock and a default retention for the next trail",
+        ),
+        Err(error) => say(
+            "bad",
+            &format!("the journal's bucket does not answer ({error:#})"),
+            "check journal and its credentials",
+        ),
+    }
+}
+
 fn examine_server(data: &Path, config: &Config, say: &mut dyn FnMut(&'static str, &str, &str)) {
     use std::os::unix::fs::PermissionsExt;
     match (&config.tls_certificate, &config.tls_key) {

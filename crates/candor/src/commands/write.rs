@@ -49,7 +49,7 @@ impl Init {
         let succeeds = self.succeeds.as_deref().map(checkpoint_of).transpose()?;
         let trail = Trail::create(&self.data.data, self.origin, succeeds)?;
         let identity = trail.intake.reader().identity().clone();
-        let master = trail.paths.master_key(&trail.config);
+        let saved = trail.to_back_up();
         trail.close()?;
         if self.output.json {
             println!(
@@ -60,12 +60,7 @@ impl Init {
             println!("trail    {}", identity.origin);
             println!("key      {}", identity.vkey);
             println!("data     {}", self.data.data.display());
-            println!(
-                "back up  {} (the master key), {}/keys and {}/journal",
-                master.display(),
-                self.data.data.display(),
-                self.data.data.display()
-            );
+            println!("back up  {saved}");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -32,6 +32,8 @@ const OBJECT_BYTES_MAX: u64 = 512 << 20;
 const TRIES: usize = 4;
 /// Before the second time; it doubles.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Versions of the objects of one segment, at most: ours are 64.
+const VERSIONS_MAX: usize = 100_000;
 /// A signed request is good for so long.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
 
@@ -57,7 +59,7 @@ impl std::fmt::Debug for Credentials {
 pub struct Version {
     /// Its key, without the bucket's prefix.
     pub name: String,
-    /// Id by which it is read; none where the bucket keeps no versions.
+    /// Id by which it is read; "null" of what was put while the bucket kept no versions.
     pub id: Option<String>,
     /// Bytes; none of a delete marker.
     pub length: Option<u64>,
@@ -360,9 +362,17 @@ impl Bucket {
                 let Some(name) = version.key.get(before..).filter(|_| version.key.starts_with(&prefix)) else {
                     return Err(other("a list of versions of other objects than were asked for"));
                 };
+                if found.len() >= VERSIONS_MAX {
+                    return Err(other(format!(
+                        "more than {VERSIONS_MAX} versions stand below {begin}: nothing of ours makes so many"
+                    )));
+                }
+                if version.size.is_some_and(|bytes| bytes > OBJECT_BYTES_MAX) {
+                    return Err(other(format!("an object below {begin} is larger than any of ours")));
+                }
                 found.push(Version {
                     name: name.to_owned(),
-                    id: version.id.filter(|id| id != "null"),
+                    id: version.id,
                     length: if is_marker { None } else { Some(version.size.unwrap_or_default()) },
                 });
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::bucket::NotMade;
-use super::table::Place;
+use super::table::{Place, oldest};
 use super::{FRAMES, Objects, name_of};
 use crate::directory::Scan;
 use crate::error::{Error, io as at};
@@ -95,10 +95,10 @@ impl ObjectJournal {
     /// The first version of an object, with its id.
     fn first(&self, name: &str) -> io::Result<Option<(Bytes, Option<String>)>> {
         let bucket = self.objects.bucket();
-        let versions = bucket.versions(name)?;
-        let mut objects = versions.into_iter().filter(|version| version.name == name && version.length.is_some());
-        let Some(first) = objects.next_back() else { return Ok(None) };
-        Ok(bucket.get(name, first.id.as_deref(), None)?.map(|bytes| (bytes, first.id)))
+        let mut versions = bucket.versions(name)?;
+        versions.retain(|version| version.name == name);
+        let Some((id, _)) = oldest(&versions) else { return Ok(None) };
+        Ok(bucket.get(name, id.as_deref(), None)?.map(|bytes| (bytes, id)))
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) const FRAMES: u64 = 64;
 const TRAIL: &str = "trail";
 /// Tables of whole segments kept in memory.
 const TABLES_MAX: usize = 1024;
+/// Frames of which it is kept that something stands beside them.
+const ODD_MAX: usize = 10_000;
 /// From so many bytes on, what is read goes past the blocks in memory: a segment is read once and in order.
 const STREAM_BYTES: usize = 1 << 20;
 /// Objects fetched at once.
@@ -63,6 +65,8 @@ struct Known {
     last: Option<(u32, Arc<Table>)>,
     /// What should not be there, by frame.
     odd: BTreeMap<u64, String>,
+    /// A segment that is known to be there.
+    reached: u32,
 }
 
 /// See the module.
@@ -87,12 +91,21 @@ impl Objects {
         &self.bucket
     }
 
-    /// Whether the bucket has a trail.
+    /// Whether the bucket has a trail, also where a delete marker hides it.
     ///
     /// # Errors
     /// The store does not answer.
     pub fn has_trail(&self) -> Result<bool, Error> {
-        Ok(self.bucket.get(TRAIL, None, None).map_err(at("read", "the bucket"))?.is_some())
+        let versions = self.bucket.versions(TRAIL).map_err(at("read", "the bucket"))?;
+        Ok(versions.iter().any(|version| version.name == TRAIL && version.length.is_some()))
+    }
+
+    /// Says up to which frame the trail is known to go: its end is looked for from there on, so that nothing counts which
+    /// stands beyond a gap.
+    pub(crate) fn reaches(&self, frame: u64) {
+        if let Ok(mut known) = self.known.lock() {
+            known.reached = known.reached.max((frame / FRAMES) as u32);
+        }
     }
 
     /// Makes a new trail, still without entries.
@@ -106,6 +119,10 @@ impl Objects {
             before: proof::hash::Hash::default(),
             identity: identity.clone(),
         };
+        if self.has_trail()? {
+            let why = "it has a trail already: give this one a prefix of its own".into();
+            return Err(Error::Corrupt { what: "the bucket".into(), why });
+        }
         let bytes = Bytes::from(header.to_bytes());
         match self.bucket.create(TRAIL, &bytes) {
             Ok(_) => Ok(()),
@@ -128,9 +145,13 @@ impl Objects {
 
     /// The last segment; segment 0 of a trail without frames. By doubling and halving over the names of first frames.
     fn last_segment(&self) -> io::Result<u32> {
-        if let Some((number, _)) = &self.known.lock().map_err(stopped)?.last {
-            // From there on one by one: it was the last a moment ago.
-            let mut number = *number;
+        let from = {
+            let known = self.known.lock().map_err(stopped)?;
+            known.last.as_ref().map_or(known.reached, |(last, _)| known.reached.max(*last))
+        };
+        if from > 0 && self.begins(from)? {
+            // From there on one by one: it was the last a moment ago, or when the mark was made.
+            let mut number = from;
             while self.begins(number + 1)? {
                 number += 1;
             }
@@ -185,7 +206,9 @@ impl Objects {
         }
         let table = Arc::new(table);
         let mut known = self.known.lock().map_err(stopped)?;
-        known.odd.extend(odd);
+        if known.odd.len() < ODD_MAX {
+            known.odd.extend(odd);
+        }
         known.put(segment, &table);
         Ok(table)
     }

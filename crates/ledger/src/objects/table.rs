@@ -80,10 +80,13 @@ impl Table {
     }
 }
 
-/// Of one object's versions, the newest first, the one that was there first.
-fn oldest(versions: &[Version]) -> Option<(Option<String>, u64)> {
+/// Of one object's versions, the newest first, the one that was there first. One that is alone and was put while the bucket
+/// kept no versions is read without an id, which not every store takes.
+pub(super) fn oldest(versions: &[Version]) -> Option<(Option<String>, u64)> {
     let object = versions.iter().rev().find(|version| version.length.is_some())?;
-    Some((object.id.clone(), object.length.unwrap_or_default()))
+    let alone = versions.len() == 1;
+    let id = object.id.clone().filter(|id| !alone || id != "null");
+    Some((id, object.length.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -115,6 +118,14 @@ mod tests {
         assert!(odd[&193].contains("delete marker") && odd[&196].contains("missing"));
         let (_, odd) = Table::of(3, vec![Version { name: "frames/0000000003/x".into(), id: None, length: Some(1) }]);
         assert_eq!(odd.len(), 1);
+    }
+
+    #[test]
+    fn what_was_there_before_a_bucket_kept_versions_is_still_the_oldest() {
+        let null = |length| Version { name: name_of(0, 0), id: Some("null".into()), length: Some(length) };
+        assert_eq!(oldest(&[null(5)]), Some((None, 5)));
+        let over = Version { id: Some("b".into()), ..null(9) };
+        assert_eq!(oldest(&[over, null(5)]), Some((Some("null".into()), 5)));
     }
 
     #[test]
