@@ -221,6 +221,14 @@ impl Objects {
         let mut known = self.known.lock().map_err(stopped)?;
         let before = known.last.take().filter(|(last, table)| *last == segment && table.is_frames());
         let mut table = before.map_or_else(Table::default, |(_, table)| (*table).clone());
+        let at = usize::from(place.number);
+        if table.places.len() < at {
+            // Frames of before that memory has not: the bucket has them, and this one.
+            drop(known);
+            return self.look(segment).map(drop);
+        }
+        // A list that was made meanwhile may have it already.
+        table.places.truncate(at);
         table.places.push(place);
         known.put(segment, &Arc::new(table));
         Ok(())
