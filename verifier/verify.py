@@ -396,8 +396,11 @@ class Frame:
 def digests_of(form, payload):
     """H(sealed record) of each record of a body section."""
     if form == 1:
-        need(len(payload) >= 8 and (len(payload) - 8) % 32 == 0, "an ended section of another length")
-        return [payload[8 + 32 * i:40 + 32 * i] for i in range((len(payload) - 8) // 32)]
+        reader = Reader(payload)
+        reader.number(8)
+        digests = [reader.take(32) for _ in range(reader.number(4))]
+        need(not any(payload[reader.at:]), "an ended section with something after its digests")
+        return digests
     reader = Reader(payload)
     ends = [0] + [reader.number(4) for _ in range(reader.number(4))]
     records = payload[reader.at:]

@@ -10,6 +10,7 @@ use access::place::{Place, Places, Point, Range};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use proof::encoding::is_token;
+use record::class::{CLASSES, ClassId, Retention};
 use record::minimal::RecipientMode;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,16 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "verify_days",
         "7",
         "Days between two verifications of the whole journal by `candor serve`, 1 to 365; the first is a minute after its start.",
+    ),
+    (
+        "expiry",
+        "\"on_time\"",
+        "Whether `candor serve` ends keys that are due by itself, each hour (\"on_time\"), or `candor expire run` alone does (\"by_hand\").",
+    ),
+    (
+        "retention.CLASS",
+        "365 days for mail_event, 90 for mail_address, 30 for quarantine, 7 years for communication, access and compliance",
+        "Why and how long the keys of a class live after their period: a list of `days` (1 to 36500) with their `legal_basis`; the longest counts. The class trail lives as long as the trail.",
     ),
     (
         "breached_passwords",
@@ -220,13 +231,31 @@ pub struct Config {
     pub proxies: Vec<String>,
     pub verify_days: u16,
     pub workers: usize,
+    pub expiry: Expiry,
     pub breached_passwords: Option<PathBuf>,
     pub second_person: Vec<Sort>,
     pub public_url: Option<String>,
     pub mail: Option<Mail>,
     pub oidc: Option<Oidc>,
     pub places: Option<PlacesConfig>,
+    pub retention: BTreeMap<String, Vec<Basis>>,
     pub sources: BTreeMap<String, Source>,
+}
+
+/// Who ends keys that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expiry {
+    OnTime,
+    ByHand,
+}
+
+/// Why keys of a class live so long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Basis {
+    pub days: u32,
+    pub legal_basis: String,
 }
 
 /// Where addresses are.
@@ -441,12 +470,14 @@ impl Default for Config {
             proxies: Vec::new(),
             verify_days: 7,
             workers: 2,
+            expiry: Expiry::OnTime,
             breached_passwords: None,
             second_person: Sort::DEFAULT.to_vec(),
             public_url: None,
             mail: None,
             oidc: None,
             places: None,
+            retention: BTreeMap::new(),
             sources,
         }
     }
@@ -485,6 +516,21 @@ impl Config {
             ledger::objects::BucketUrl::parse(url)
                 .map_err(|why| anyhow::anyhow!("check configuration: journal: {why}"))?;
         }
+        for (name, bases) in &self.retention {
+            if ClassId::by_name(name).is_none_or(|class| class.class().keys_live_days.is_none()) {
+                let known: Vec<&str> =
+                    CLASSES.iter().filter(|class| class.keys_live_days.is_some()).map(|class| class.name).collect();
+                bail!("check configuration: retention.{name}: the classes whose keys end are {}", known.join(", "));
+            }
+            let good = |basis: &Basis| {
+                (1..=36_500).contains(&basis.days) && (1..=512).contains(&basis.legal_basis.chars().count())
+            };
+            if bases.is_empty() || !bases.iter().all(good) {
+                bail!(
+                    "check configuration: retention.{name}: each has days, 1 to 36500, and a legal_basis of 1 to 512 characters"
+                );
+            }
+        }
         if !(1..=64).contains(&self.workers) {
             bail!("check configuration: workers is {}, it must be 1 to 64", self.workers);
         }
@@ -511,6 +557,26 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How long keys live here.
+    pub fn retention_of_classes(&self) -> Retention {
+        let mut retention = Retention::default();
+        for (name, bases) in &self.retention {
+            if let (Some(class), Some(longest)) = (ClassId::by_name(name), bases.iter().map(|basis| basis.days).max()) {
+                retention.set(class, longest);
+            }
+        }
+        retention
+    }
+
+    /// By class, why its keys live as long as they do.
+    pub fn legal_bases(&self) -> BTreeMap<ClassId, String> {
+        let longest = |(name, bases): (&String, &Vec<Basis>)| {
+            let basis = bases.iter().max_by_key(|basis| basis.days)?;
+            Some((ClassId::by_name(name)?, basis.legal_basis.clone()))
+        };
+        self.retention.iter().filter_map(longest).collect()
     }
 
     /// The file that `init` writes: every key, commented out.

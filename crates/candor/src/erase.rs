@@ -6,6 +6,7 @@ use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
 use seal::shared::SharedStore;
 use serde_json::json;
+use views::notes::Notes;
 use views::open;
 
 use crate::trail::Trail;
@@ -42,6 +43,11 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     let mut entries = Vec::new();
     for tagger in &taggers {
         entries.extend(trail.intake.reader().entries_of(tagger, usize::MAX)?);
+    }
+    if let Some(hold) = crate::hold::against(&trail.sources(), &entries)? {
+        bail!(
+            "erase: {hold} keeps something of this person: nothing was erased; `candor hold release {hold}` comes first"
+        );
     }
     let erasure_id = proof::encoding::hex(&seal::random::RandomPool::default().take::<12>());
     // 1. The decision is durable. A stop after this line is made good at the next start.
@@ -80,34 +86,22 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     })
 }
 
-/// Does every erasure again that the key store has not seen: after a stop, and after a restored backup. Whether there
-/// was any: what intake keeps of the erased must then be looked through too.
-pub fn redo(reader: &Reader, store: &SharedStore, catalogue: &Catalogue) -> Result<bool> {
-    let from = store.lock()?.erased_up_to();
-    let mut found = Vec::new();
-    reader.follow(from, |frame| {
-        let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt {
-            what: format!("frame {}", frame.header.number),
-            why: why.to_string(),
-        };
-        let entries = frame.entries().map_err(corrupt)?;
-        if entries.kinds.contains(&"SUBJECT_ERASED") {
-            for place in 0..entries.len() {
-                if entries.record(place).map_err(corrupt)?.kind == "SUBJECT_ERASED" {
-                    found.push(frame.header.first_index + place as u64);
-                }
-            }
-        }
-        Ok(true)
-    })?;
+/// Does an erasure again that the key store may not have seen: its entry says whose keys. What a stop left in the views is
+/// noted first.
+pub fn again(reader: &Reader, store: &SharedStore, catalogue: &Catalogue, notes: &Notes, index: u64) -> Result<()> {
     let mut store = store.lock()?;
-    let today = ledger::clock::Clock::now(&ledger::clock::SystemClock).day();
-    found.retain(|index| *index >= from);
-    for index in &found {
-        let Some((_, facts)) = open::facts(&reader.entry(*index)?, &mut store, catalogue)? else { continue };
-        let subjects = facts.get("subjects").context("an erasure has no subjects")?;
-        let subjects: Vec<u64> = serde_json::from_value(subjects.clone()).context("read the subjects of an erasure")?;
-        store.destroy_subjects(&subjects, today)?;
+    let Some((_, facts)) = open::facts(&reader.entry(index)?, &mut store, catalogue)? else { return Ok(()) };
+    let subjects = facts.get("subjects").context("an erasure has no subjects")?;
+    let subjects: Vec<u64> = serde_json::from_value(subjects.clone()).context("read the subjects of an erasure")?;
+    let mut entries = Vec::new();
+    for number in &subjects {
+        if let Some(subject) = store.subject(*number)? {
+            entries.extend(reader.entries_of(&subject.tagger, usize::MAX)?);
+        }
     }
-    Ok(!found.is_empty())
+    if !entries.is_empty() {
+        notes.forget(&entries)?;
+    }
+    store.destroy_subjects(&subjects, ledger::clock::Clock::now(&ledger::clock::SystemClock).day())?;
+    Ok(())
 }

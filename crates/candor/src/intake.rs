@@ -480,10 +480,12 @@ impl Intake {
                 Outcome::Repeated { index, companion } => {
                     accepted.push((line, self.compare(index, &companion, source)?))
                 }
-                Outcome::SubjectGone { companion } => {
+                Outcome::KeyGone { companion, subject, erased } => {
                     let mut minimal = companion.minimal;
-                    minimal.drop_personal();
-                    waiting.push((line, minimal, None));
+                    if erased {
+                        minimal.drop_personal();
+                    }
+                    waiting.push((line, minimal, subject));
                 }
             }
         }

@@ -236,6 +236,10 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .name("alerts".into())
             .spawn_scoped(scope, || crate::alerts::run(trail, stopped))
             .context("start a thread")?;
+        std::thread::Builder::new()
+            .name("ending".into())
+            .spawn_scoped(scope, || crate::ending::serve(trail, stopped))
+            .context("start a thread")?;
         follow(scope, trail, &stop)?;
         runtime.block_on(serve(Arc::clone(&app), trail, listen, tls, || greet(trail, listen, secure, token, welcome)))
     });

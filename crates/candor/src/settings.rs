@@ -18,7 +18,7 @@ use reads::guard::OwnRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{Config, Oidc, Source};
+use crate::config::{Basis, Config, Expiry, Oidc, Source};
 use crate::past::Past;
 
 /// Characters of what changed that are kept, at most; the settings themselves are kept whole.
@@ -41,10 +41,12 @@ struct Governed {
     site: Option<String>,
     policy_file: Option<PathBuf>,
     verify_days: u16,
+    expiry: Expiry,
     breached_passwords: Option<PathBuf>,
     second_person: Vec<Sort>,
     public_url: Option<String>,
     oidc: Option<Oidc>,
+    retention: BTreeMap<String, Vec<Basis>>,
     sources: BTreeMap<String, Source>,
 }
 
@@ -63,10 +65,12 @@ impl Governed {
             site: config.site,
             policy_file: config.policy_file,
             verify_days: config.verify_days,
+            expiry: config.expiry,
             breached_passwords: config.breached_passwords,
             second_person: config.second_person,
             public_url: config.public_url,
             oidc: config.oidc,
+            retention: config.retention,
             sources: config.sources,
         }
     }
@@ -78,6 +82,8 @@ impl Governed {
             site: self.site,
             policy_file: self.policy_file,
             verify_days: self.verify_days,
+            expiry: self.expiry,
+            retention: self.retention,
             breached_passwords: self.breached_passwords,
             second_person: self.second_person,
             public_url: self.public_url,

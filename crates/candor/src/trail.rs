@@ -21,9 +21,12 @@ use seal::master::MasterKey;
 use seal::random::RandomPool;
 use seal::shared::{SharedStore, Ticket};
 use seal::store::{KeyStore, Named};
+use views::expire::Sources;
+use views::notes::Notes;
 use views::views::{Applied, Views};
 
 use crate::config::Config;
+use crate::ending::Unseen;
 use crate::intake::{Companion, Intake};
 use crate::past::Past;
 use crate::settings::{Settled, settle};
@@ -322,13 +325,14 @@ impl Trail {
         }
         let reader = ledger.reader();
         let store = Arc::new(SharedStore::new(store));
-        let redone = crate::erase::redo(&reader, &store, &catalogue)?;
+        let unseen = Unseen::look(&reader, &store)?;
+        let view_key = store.lock()?.named(Named::View);
+        let redone = unseen.erase(&reader, &store, &catalogue, &Notes::new(&paths.views(), &view_key))?;
         let views = if options.without_views {
             None
         } else {
-            let key = store.lock()?.named(Named::View);
             let rules = Arc::new(crate::alerts::rules(&paths.data, &config, &catalogue)?);
-            let views = Views::open(&paths.views(), &key, rules)?;
+            let views = Views::open(&paths.views(), &view_key, rules)?;
             let mut progress = crate::progress::Progress::new("indexing", Some(reader.size()));
             let behind = reader.size().saturating_sub(views.cursor());
             views.catch_up(&reader, &store, &catalogue, |done| progress.set(done))?;
@@ -336,6 +340,9 @@ impl Trail {
                 views.flush()?;
             }
             views.forget_noted()?;
+            let sources =
+                Sources { reader: Arc::clone(&reader), store: Arc::clone(&store), catalogue: Arc::clone(&catalogue) };
+            unseen.carry_out(&sources, &views)?;
             Some(Arc::new(views))
         };
         let settled = match &views {
@@ -345,6 +352,7 @@ impl Trail {
             }
             None => Settled::unseen(&paths.data, &config)?,
         };
+        store.lock()?.set_retention(config.retention_of_classes());
         let sink_views = views.clone();
         let gate_store = Arc::clone(&store);
         let gate = move |needs| gate_store.ensure(Ticket(needs)).map_err(|error| error.to_string());
@@ -409,6 +417,15 @@ impl Trail {
         self.views.as_ref().context("this command opened the trail without its views")
     }
 
+    /// What reading entries again takes.
+    pub fn sources(&self) -> Sources {
+        Sources {
+            reader: Arc::clone(self.intake.reader()),
+            store: Arc::clone(&self.store),
+            catalogue: Arc::clone(&self.catalogue),
+        }
+    }
+
     /// What must be backed up, in words.
     pub fn to_back_up(&self) -> String {
         let (data, master) = (self.paths.data.display(), self.paths.master_key(&self.config));
@@ -439,7 +456,8 @@ impl Trail {
         if let Some(sequencer) = self.sequencer.take() {
             sequencer.stop().map_err(|error| anyhow!("{error}"))?;
         }
-        {
+        // Without views what was decided about holds and periods was not carried out.
+        if self.views.is_some() {
             let mut store = self.store.lock()?;
             store.set_erased_up_to(size);
             store.commit()?;

@@ -97,6 +97,38 @@ fn an_erasure_and_a_rebuild_that_are_killed_anywhere_are_whole_at_the_next_start
     assert!(killed > 10, "{killed}");
 }
 
+#[test]
+fn keys_whose_ending_is_killed_anywhere_have_ended_wholly_or_not_at_all() {
+    let folder = folder();
+    let base = folder.path().join("base");
+    let text = base.to_str().expect("UTF-8");
+    good(&["init", "--data", text]);
+    let batch: String = (0..30).map(|number| mail(number).replace("2026-11-20", "2024-05-20") + "\n").collect();
+    support::ingest(text, batch.as_bytes(), &[]);
+    good(&["hold", "place", "--customer", "c-2", "--reason", "matter-7", "--data", text]);
+    let path = base.join("candor.toml");
+    let rule = "\n[[retention.communication]]\ndays = 30\nlegal_basis = \"nobody needs it longer\"\n";
+    std::fs::write(&path, std::fs::read_to_string(&path).expect("read") + rule).expect("written");
+    good(&["search", "kettle", "--data", text]);
+    let killed = each_kill(&base, &["expire", "run"], |data| {
+        let found = |word| lines(&good(&["search", word, "--json", "--data", data])).len();
+        let begun = count(data, "PERIOD_ENDED", |_| true);
+        // Before its entry nothing has ended; from it on all has but what is held.
+        let others = if begun == 0 { 10 } else { 0 };
+        assert_eq!((found("lantern"), found("umbrella"), found("blanket")), (others, others, 10));
+        good(&["expire", "run", "--data", data]);
+        assert_eq!(count(data, "PERIOD_ENDED", |_| true), 1);
+        assert_eq!((found("lantern"), found("umbrella"), found("blanket")), (0, 0, 10));
+        let id = lines(&good(&["hold", "list", "--json", "--data", data]))[0]["hold_id"].clone();
+        good(&["hold", "release", id.as_str().expect("text"), "--reason", "closed", "--data", data]);
+        assert_eq!(found("kettle"), 0);
+        let report = &lines(&good(&["verify", "--json", data]))[0];
+        assert_eq!(report["ended"].as_object().map(|ended| ended.len()), Some(1), "{report}");
+    });
+    println!("{killed} kills of an ending");
+    assert!(killed > 15, "{killed}");
+}
+
 /// strace on a server that runs, from now on.
 fn attach(server: &Server, call: &str, number: u32) -> Child {
     let mut strace = strace(call, number);

@@ -223,13 +223,16 @@ impl DirectoryJournal {
         Ok(())
     }
 
+    fn rotate(&mut self, position: &Position) -> Result<(), Error> {
+        let before = self.header.chain(&position.before);
+        let identity = self.header.identity.clone();
+        self.header = SegmentHeader { number: self.header.number + 1, position: position.clone(), before, identity };
+        self.start_segment()
+    }
+
     fn try_append(&mut self, position: &Position, frame: &[u8]) -> Result<Location, Error> {
         if self.frames > 0 && self.bytes + frame.len() as u64 > self.segment_bytes_max {
-            let before = self.header.chain(&position.before);
-            let identity = self.header.identity.clone();
-            self.header =
-                SegmentHeader { number: self.header.number + 1, position: position.clone(), before, identity };
-            self.start_segment()?;
+            self.rotate(position)?;
         }
         let name = file_name(self.header.number);
         let what = format!("segment {}", self.header.number);
@@ -254,6 +257,17 @@ impl Journal for DirectoryJournal {
         // After a failed sync the kernel may have dropped the pages and call them clean: what a later read shows is
         // no evidence, so nothing is tried again in this process.
         self.try_append(position, frame).inspect_err(|_| self.failed = true)
+    }
+
+    fn next_segment(&mut self, position: &Position) -> Result<Option<u32>, Error> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
+        if self.frames == 0 {
+            return Ok(None);
+        }
+        self.rotate(position).inspect_err(|_| self.failed = true)?;
+        Ok(Some(self.header.number))
     }
 }
 

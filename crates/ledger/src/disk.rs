@@ -42,6 +42,17 @@ pub trait Disk: Send + Sync {
         crate::directory::count(&self.list().map_err(crate::error::io("list", "journal"))?)
     }
 
+    /// Gives the room of zeros back to the file system, where it can do that; what is read stays the same.
+    fn punch(&self, name: &str, offset: u64, length: u64) -> io::Result<()> {
+        let _ = (name, offset, length);
+        Ok(())
+    }
+
+    /// Whether a closed segment may be replaced by one that says the same of the trail: a file may, objects never are.
+    fn replaces(&self) -> bool {
+        true
+    }
+
     /// What stands beside a segment and should not, by frame. A folder has nothing of the kind.
     fn odd(&self, segment: u32) -> io::Result<BTreeMap<u64, String>> {
         let _ = segment;
@@ -150,6 +161,16 @@ impl Disk for RealDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.forget(name);
         std::fs::remove_file(self.folder.join(name))
+    }
+
+    fn punch(&self, name: &str, offset: u64, length: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let file = self.file(name)?;
+        match fallocate(&*file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
+            // A file system without holes keeps the zeros.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            done => Ok(done?),
+        }
     }
 }
 

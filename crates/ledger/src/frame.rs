@@ -201,6 +201,16 @@ impl Header {
     }
 }
 
+impl Header {
+    /// The periods that it has bodies of, as often as it has sections of them.
+    pub fn periods(&self) -> impl Iterator<Item = u32> + '_ {
+        self.sections.iter().filter_map(|row| match row.kind {
+            SectionKind::Bodies { period, .. } => Some(period),
+            _ => None,
+        })
+    }
+}
+
 /// One section's place in a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
@@ -294,15 +304,18 @@ impl<'a> Frame<'a> {
     pub fn bodies(&self, section: &Section) -> Result<Bodies<'a>, Broken> {
         let payload = self.payload(section);
         let bad = Broken::Malformed("a body section does not follow its format");
+        let mut cursor = Cursor::new(payload);
         if section.ended {
-            let (by, digests) = payload.split_first_chunk::<8>().ok_or(bad)?;
-            if digests.len() % 32 != 0 {
+            let by = cursor.u64().ok_or(bad)?;
+            let count = cursor.u32().ok_or(bad)? as usize;
+            let digests = cursor.take(count.checked_mul(32).ok_or(bad)?).ok_or(bad)?;
+            // Nothing of the bodies may be left, and no byte is free to change.
+            if payload[cursor.at..].iter().any(|byte| *byte != 0) {
                 return Err(bad);
             }
             let digests = digests.chunks_exact(32).map(|b| Cursor::new(b).hash().unwrap_or_default()).collect();
-            return Ok(Bodies::Ended { by: u64::from_be_bytes(*by), digests });
+            return Ok(Bodies::Ended { by, digests });
         }
-        let mut cursor = Cursor::new(payload);
         let count = cursor.u32().ok_or(bad)? as usize;
         let ends = cursor.take(count.checked_mul(4).ok_or(bad)?).ok_or(bad)?;
         let data = &payload[cursor.at..];
@@ -381,8 +394,12 @@ impl<'a> Frame<'a> {
                 }
                 (SectionKind::Leaves, _) => add("leaf hashes", length),
                 (SectionKind::Bodies { .. }, true) => {
+                    let at = section.payload.start + 8;
+                    let count = Cursor { bytes: self.bytes, at }.u32().unwrap_or(0) as usize;
                     add("ended by", 8);
-                    add("ended digests", length - 8);
+                    add("ended count", 4);
+                    add("ended digests", 32 * count);
+                    add("ended zeros", length - 12 - 32 * count);
                 }
                 (SectionKind::Bodies { .. }, false) => {
                     let count = Cursor { bytes: self.bytes, at: section.payload.start }.u32().unwrap_or(0) as usize;

@@ -73,6 +73,11 @@ impl FrameBuilder {
         self.records.len() / ENTRY_RECORD_BYTES
     }
 
+    /// The periods that it has bodies of.
+    pub(crate) fn periods(&self) -> Vec<u32> {
+        self.bodies.iter().map(|body| body.period).collect()
+    }
+
     /// Adds an entry and gives its leaf hash.
     pub(crate) fn push(&mut self, prev: Hash, at: UnixMillis, entry: &NewEntry<'_>) -> Hash {
         let kind = place_of(&mut self.kinds, entry.kind);

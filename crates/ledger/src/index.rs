@@ -5,7 +5,7 @@
 //! neighbouring segments eight at a time, so that a look-up asks a number of files that grows with the logarithm of
 //! the trail. What that thread cannot write stays in memory, and is made again from the journal at the next start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -15,7 +15,7 @@ use proof::encoding::big_endian;
 
 use crate::error::{Error, io};
 use crate::frame::Frame;
-use crate::index_file::{Column, IndexFile, Span, merge, parse_name, write};
+use crate::index_file::{Column, IndexFile, PeriodRow, Span, merge, parse_name, write};
 use crate::journal::Location;
 
 /// Files of one size that are merged into one.
@@ -46,6 +46,7 @@ type KeyMap = HashMap<u64, u32, BuildHasherDefault<KeyHasher>>;
 pub struct OpenIndex {
     first_index: u64,
     frames: Vec<(u64, Location)>,
+    periods: BTreeSet<u32>,
     columns: [KeyMap; 2],
 }
 
@@ -76,6 +77,7 @@ impl OpenIndex {
             self.add_entry(index, &record.id.0, record.personal.as_ref().map(|personal| &personal.who.0));
         }
         self.add_location(frame.header.first_index, location);
+        self.add_periods(frame.header.periods());
         Ok(())
     }
 
@@ -91,6 +93,11 @@ impl OpenIndex {
     /// Adds the place of a frame.
     pub fn add_location(&mut self, first_index: u64, location: Location) {
         self.frames.push((first_index, location));
+    }
+
+    /// Adds the periods that a frame has bodies of.
+    pub fn add_periods(&mut self, periods: impl Iterator<Item = u32>) {
+        self.periods.extend(periods);
     }
 
     fn find(&self, column: Column, wanted: u64) -> Option<u64> {
@@ -112,7 +119,8 @@ impl OpenIndex {
         let frames: Vec<(u32, Location)> =
             self.frames.iter().map(|(first, location)| ((first - self.first_index) as u32, *location)).collect();
         let (ids, tags) = (sorted(&self.columns[0]), sorted(&self.columns[1]));
-        write(folder, span, &frames, [&ids, &tags])
+        let periods: Vec<PeriodRow> = self.periods.iter().map(|period| (span.first_segment, *period)).collect();
+        write(folder, span, (&frames, &periods), [&ids, &tags])
     }
 }
 
@@ -263,6 +271,26 @@ impl SegmentIndex {
         }
     }
 
+    /// The segments that have bodies of a period, present or ended, in order.
+    ///
+    /// # Errors
+    /// An index cannot be read.
+    pub fn segments_with(&self, period: u32) -> Result<Vec<u32>, Error> {
+        let mut found = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Memory(span, index) if index.periods.contains(&period) => found.push(span.first_segment),
+                Part::Memory(..) => {}
+                Part::File(file) => file.each_period(|(segment, held)| {
+                    found.extend((held == period).then_some(segment));
+                    Ok(())
+                })?,
+            }
+        }
+        found.extend(self.open.periods.contains(&period).then_some(self.open_segment));
+        Ok(found)
+    }
+
     /// What is to be done next, if anything.
     fn work(&self) -> Option<Work> {
         let in_memory = self.parts.iter().find(|part| matches!(part, Part::Memory(..)));
@@ -335,6 +363,7 @@ mod tests {
         for entry in range {
             open.add_entry(entry, &id(entry), Some(&id(1_000_000 + entry)));
             open.add_location(entry, Location { segment, offset: entry, length: 1 });
+            open.add_periods([1, 2 + segment].into_iter());
         }
     }
 
@@ -364,6 +393,8 @@ mod tests {
         // 64 in one, six alone.
         assert_eq!(index.parts.len(), 7);
         holds(&index, 1400);
+        assert_eq!(index.segments_with(1).expect("read"), (0..70).collect::<Vec<_>>());
+        assert_eq!(index.segments_with(67).expect("read"), [65]);
         // A stop between a merge and the removal of what it replaced, and one in the middle of a write.
         std::fs::copy(
             folder.path().join("0000000064-0000000064.sidx"),

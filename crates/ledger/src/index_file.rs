@@ -16,8 +16,9 @@ use crate::error::{Error, io};
 use crate::journal::Location;
 
 const MAGIC: &[u8; 8] = b"CNDRSIDX";
-const VERSION: u16 = 2;
-const HEADER_BYTES: usize = 64;
+const VERSION: u16 = 3;
+const HEADER_BYTES: usize = 72;
+const PERIOD_ROW_BYTES: usize = 8;
 const FRAME_ROW_BYTES: usize = 16;
 const KEY_ROW_BYTES: usize = 12;
 /// Bits of the filter for each key: false hits about one in two thousand.
@@ -44,6 +45,9 @@ pub(crate) enum Column {
 
 /// A key and its entry less the file's first.
 type KeyRow = (u64, u32);
+
+/// A segment and a period that it has bodies of, present or ended.
+pub(crate) type PeriodRow = (u32, u32);
 
 /// What a file covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +155,7 @@ impl FilterWriter {
 }
 
 impl IndexWriter {
-    fn new(path: &Path, span: &Span, frames: u64, keys: [u64; 2]) -> std::io::Result<IndexWriter> {
+    fn new(path: &Path, span: &Span, (frames, periods): (u64, u64), keys: [u64; 2]) -> std::io::Result<IndexWriter> {
         let mut out = BufWriter::with_capacity(1 << 18, File::create(path)?);
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(MAGIC);
@@ -159,14 +163,16 @@ impl IndexWriter {
         header.extend_from_slice(&[0; 2]);
         header.extend_from_slice(&span.first_segment.to_be_bytes());
         header.extend_from_slice(&span.last_segment.to_be_bytes());
-        for number in [span.first_index, span.end_index, frames, keys[0], keys[1]] {
+        for number in [span.first_index, span.end_index, frames, periods, keys[0], keys[1]] {
             header.extend_from_slice(&number.to_be_bytes());
         }
         header.extend_from_slice(&crc32c::crc32c(&header).to_be_bytes());
         assert_eq!(header.len(), HEADER_BYTES, "the header has its size");
         out.write_all(&header)?;
-        let mut length =
-            HEADER_BYTES as u64 + frames * FRAME_ROW_BYTES as u64 + (keys[0] + keys[1]) * KEY_ROW_BYTES as u64;
+        let mut length = HEADER_BYTES as u64
+            + frames * FRAME_ROW_BYTES as u64
+            + periods * PERIOD_ROW_BYTES as u64
+            + (keys[0] + keys[1]) * KEY_ROW_BYTES as u64;
         let filters = keys.map(|keys| {
             let filter = FilterWriter { at: length, blocks: filter_blocks(keys), block: 0, words: [0; 8] };
             length += filter.blocks * 64;
@@ -182,6 +188,11 @@ impl IndexWriter {
             self.out.write_all(&number.to_be_bytes())?;
         }
         Ok(())
+    }
+
+    fn period(&mut self, (segment, period): PeriodRow) -> std::io::Result<()> {
+        self.out.write_all(&segment.to_be_bytes())?;
+        self.out.write_all(&period.to_be_bytes())
     }
 
     fn key(&mut self, column: Column, row: KeyRow) -> std::io::Result<()> {
@@ -212,22 +223,23 @@ fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> R
     written
 }
 
-/// Writes the index of one segment. Frames are given with their first entry, columns sorted.
+/// Writes the index of one segment. Frames are given with their first entry, periods and columns sorted.
 ///
 /// # Errors
 /// The disk refuses; the index can be made again.
 pub(crate) fn write(
     folder: &Path,
     span: &Span,
-    frames: &[(u32, Location)],
+    (frames, periods): (&[(u32, Location)], &[PeriodRow]),
     columns: [&[KeyRow]; 2],
 ) -> Result<IndexFile, Error> {
     let path = span.path(folder);
     write_whole(&path, |new| {
         let keys = columns.map(|column| column.len() as u64);
         let write = || -> std::io::Result<()> {
-            let mut out = IndexWriter::new(new, span, frames.len() as u64, keys)?;
+            let mut out = IndexWriter::new(new, span, (frames.len() as u64, periods.len() as u64), keys)?;
             frames.iter().try_for_each(|(first, location)| out.frame(*first, location))?;
+            periods.iter().try_for_each(|row| out.period(*row))?;
             for (column, rows) in [Column::Ids, Column::Tags].into_iter().zip(columns) {
                 rows.iter().try_for_each(|row| out.key(column, *row))?;
             }
@@ -256,13 +268,17 @@ pub(crate) fn merge(folder: &Path, files: &[&IndexFile], stop: &AtomicBool) -> R
     write_whole(&path, |new| {
         let sum = |count: &dyn Fn(&IndexFile) -> u64| files.iter().map(|file| count(file)).sum();
         let keys = [sum(&|file| file.keys[0]), sum(&|file| file.keys[1])];
-        let mut out = IndexWriter::new(new, &span, sum(&|file| file.frames), keys).map_err(failed())?;
+        let rows = (sum(&|file| file.frames), sum(&|file| file.periods));
+        let mut out = IndexWriter::new(new, &span, rows, keys).map_err(failed())?;
         for file in files {
             let base = (file.span.first_index - span.first_index) as u32;
             for row in 0..file.frames {
                 let (first, location) = file.frame(row)?;
                 out.frame(base + first, &location).map_err(failed())?;
             }
+        }
+        for file in files {
+            file.each_period(|row| out.period(row).map_err(failed()))?;
         }
         for column in [Column::Ids, Column::Tags] {
             let mut sources: Vec<ColumnRows<'_>> = Vec::with_capacity(files.len());
@@ -321,6 +337,7 @@ pub(crate) struct IndexFile {
     file: File,
     pub(crate) span: Span,
     frames: u64,
+    periods: u64,
     keys: [u64; 2],
     filters: [Filter; 2],
 }
@@ -334,7 +351,7 @@ impl IndexFile {
         file.read_exact_at(&mut header, 0).map_err(failed())?;
         let sound = &header[..8] == MAGIC
             && header[8..10] == VERSION.to_be_bytes()
-            && big_endian(&header[60..]) == u64::from(crc32c::crc32c(&header[..60]));
+            && big_endian(&header[68..]) == u64::from(crc32c::crc32c(&header[..68]));
         if !sound {
             return Err(bad("its header does not fit"));
         }
@@ -345,8 +362,11 @@ impl IndexFile {
             first_index: number(20),
             end_index: number(28),
         };
-        let (frames, keys) = (number(36), [number(44), number(52)]);
-        let mut at = HEADER_BYTES as u64 + frames * FRAME_ROW_BYTES as u64 + (keys[0] + keys[1]) * KEY_ROW_BYTES as u64;
+        let (frames, periods, keys) = (number(36), number(44), [number(52), number(60)]);
+        let mut at = HEADER_BYTES as u64
+            + frames * FRAME_ROW_BYTES as u64
+            + periods * PERIOD_ROW_BYTES as u64
+            + (keys[0] + keys[1]) * KEY_ROW_BYTES as u64;
         let mut filters = [Filter::Memory(Vec::new()), Filter::Memory(Vec::new())];
         for (filter, count) in filters.iter_mut().zip(keys) {
             let blocks = filter_blocks(count);
@@ -362,15 +382,35 @@ impl IndexFile {
         if file.metadata().map_err(failed())?.len() != at {
             return Err(bad("its length does not fit its header"));
         }
-        Ok(IndexFile { file, span, frames, keys, filters })
+        Ok(IndexFile { file, span, frames, periods, keys, filters })
     }
 
     fn rows(&self, column: Column, from: u64, count: u64) -> Result<Vec<KeyRow>, Error> {
         let before = if column == Column::Tags { self.keys[0] } else { 0 };
-        let at = HEADER_BYTES as u64 + self.frames * FRAME_ROW_BYTES as u64 + (before + from) * KEY_ROW_BYTES as u64;
+        let at = self.periods_at() + self.periods * PERIOD_ROW_BYTES as u64 + (before + from) * KEY_ROW_BYTES as u64;
         let mut bytes = vec![0; count as usize * KEY_ROW_BYTES];
         self.file.read_exact_at(&mut bytes, at).map_err(io("read", "segment index"))?;
         Ok(bytes.chunks_exact(KEY_ROW_BYTES).map(|row| (big_endian(&row[..8]), big_endian(&row[8..]) as u32)).collect())
+    }
+
+    fn periods_at(&self) -> u64 {
+        HEADER_BYTES as u64 + self.frames * FRAME_ROW_BYTES as u64
+    }
+
+    /// Which segments have bodies of which periods, in order.
+    pub(crate) fn each_period(&self, mut each: impl FnMut(PeriodRow) -> Result<(), Error>) -> Result<(), Error> {
+        let mut next = 0;
+        while next < self.periods {
+            let count = MERGE_ROWS.min(self.periods - next);
+            let mut bytes = vec![0; count as usize * PERIOD_ROW_BYTES];
+            let at = self.periods_at() + next * PERIOD_ROW_BYTES as u64;
+            self.file.read_exact_at(&mut bytes, at).map_err(io("read", "segment index"))?;
+            for row in bytes.chunks_exact(PERIOD_ROW_BYTES) {
+                each((big_endian(&row[..4]) as u32, big_endian(&row[4..]) as u32))?;
+            }
+            next += count;
+        }
+        Ok(())
     }
 
     fn frame(&self, row: u64) -> Result<(u32, Location), Error> {
@@ -448,7 +488,8 @@ mod tests {
             }
         }
         columns.iter_mut().for_each(|column| column.sort_unstable());
-        write(folder, &span, &frames, [&columns[0], &columns[1]]).expect("written")
+        write(folder, &span, (&frames, &[(number, 7), (number, 9 + number)]), [&columns[0], &columns[1]])
+            .expect("written")
     }
 
     fn holds(file: &IndexFile) {
@@ -469,6 +510,13 @@ mod tests {
         files.iter().for_each(holds);
         let merged = merge(folder.path(), &files.iter().collect::<Vec<_>>(), &AtomicBool::new(false)).expect("merged");
         assert_eq!(merged.span.segments(), 8);
+        let mut periods = Vec::new();
+        let take = |row| {
+            periods.push(row);
+            Ok(())
+        };
+        merged.each_period(take).expect("read");
+        assert_eq!(periods, (0..8).flat_map(|number| [(number, 7), (number, 9 + number)]).collect::<Vec<_>>());
         holds(&merged);
         let strangers = 5_000_000..5_010_000;
         let hits = |filter: &Filter| {

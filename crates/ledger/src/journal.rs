@@ -21,4 +21,14 @@ pub trait Journal: Send {
     /// # Errors
     /// The frame may or may not be there afterwards: the writer MUST stop and re-enter through recovery.
     fn append(&mut self, position: &Position, frame: &[u8]) -> Result<Location, Error>;
+
+    /// Begins the next segment, so that the one written to so far changes no more; gives its number, or none where the
+    /// open one has no frame yet or nothing is ever replaced.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn next_segment(&mut self, position: &Position) -> Result<Option<u32>, Error> {
+        let _ = position;
+        Ok(None)
+    }
 }

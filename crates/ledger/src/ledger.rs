@@ -100,10 +100,15 @@ pub enum Outcome<C> {
         /// Given back.
         companion: C,
     },
-    /// Its subject was erased meanwhile: seal it again without a personal body.
-    SubjectGone {
+    /// Its subject was erased meanwhile, or its period ended: seal it again, without a personal body where the person is
+    /// gone.
+    KeyGone {
         /// Given back.
         companion: C,
+        /// Whose it was, where the person is not who is gone.
+        subject: Option<u64>,
+        /// Whether it is the person who is gone.
+        erased: bool,
     },
 }
 
@@ -141,6 +146,7 @@ pub struct Ledger {
     epoch: u32,
     counts: [HashMap<u64, u64, BuildHasherDefault<KeyHasher>>; 2],
     dead: HashSet<u64>,
+    ended: HashSet<u32>,
     builder: FrameBuilder,
     recovered: Recovered,
     background: Background,
@@ -231,6 +237,7 @@ impl Ledger {
             writer: options.writer,
             counts: Default::default(),
             dead: HashSet::new(),
+            ended: HashSet::new(),
             builder: FrameBuilder::default(),
             recovered,
             background,
@@ -262,6 +269,21 @@ impl Ledger {
         });
     }
 
+    /// From now on, what was sealed under these periods is given back, and nothing written so far changes any more but by
+    /// [`Reader::replace`].
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub fn bury_periods(&mut self, periods: &[u32]) -> Result<(), Error> {
+        self.ended.extend(periods);
+        if let Some(segment) = self.journal.next_segment(&self.position)? {
+            let size = self.position.range.size();
+            self.index.write().map_err(|_| Error::Stopped)?.rotate(segment, size);
+            maintain_beside(&self.background, &self.index);
+        }
+        Ok(())
+    }
+
     /// Commits up to [`ENTRIES_MAX`] items as one frame.
     ///
     /// # Errors
@@ -284,8 +306,10 @@ impl Ledger {
                 continue;
             }
             let subject = sealed.personal.as_ref().map(|(_, tagger)| tagger.subject());
-            if subject.is_some_and(|subject| self.dead.contains(&subject)) {
-                outcomes.push(Outcome::SubjectGone { companion });
+            if subject.is_some_and(|subject| self.dead.contains(&subject)) || self.ended.contains(&sealed.period) {
+                let erased = subject.is_some_and(|subject| self.dead.contains(&subject));
+                let subject = subject.filter(|_| !erased);
+                outcomes.push(Outcome::KeyGone { companion, subject, erased });
                 continue;
             }
             let personal = match &sealed.personal {
@@ -381,6 +405,7 @@ impl Ledger {
             checkpoint: if self.position.frame == 0 { String::new() } else { self.checkpoint.clone() },
         };
         let root = after.range.root();
+        let periods = self.builder.periods();
         let (bytes, digest) = self.builder.finish(&head, after.range.size(), &root);
         after.frame += 1;
         after.before = digest;
@@ -395,6 +420,7 @@ impl Ledger {
         }
         if after.range.size() > first_index {
             index.open.add_location(first_index, location);
+            index.open.add_periods(periods.into_iter());
         }
         drop(index);
         if rotated {

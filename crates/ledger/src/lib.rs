@@ -42,6 +42,7 @@ pub mod background;
 pub mod clock;
 pub mod directory;
 pub mod disk;
+mod ending;
 pub mod entries;
 pub mod error;
 pub mod frame;

@@ -12,7 +12,7 @@ use proof::tlog_proof::TlogProof;
 use proof::tree::{Nodes, inclusion_proof};
 
 use crate::disk::Disk;
-use crate::entries::{ENTRY_RECORD_BYTES, ENTRY_RECORD_TAG, EntrySection, rebuild};
+use crate::entries::{Bodies, ENTRY_RECORD_BYTES, ENTRY_RECORD_TAG, EntrySection, rebuild};
 use crate::error::{Error, io};
 use crate::frame::{Broken, Frame, Header};
 use crate::index::SegmentIndex;
@@ -47,8 +47,10 @@ pub struct StoredEntry {
     pub bytes: Vec<u8>,
     /// Its leaf hash.
     pub leaf: Hash,
-    /// The sealed record; `None` where the period has ended.
+    /// The sealed record; `None` where the period has ended and the journal has nothing of it any more.
     pub sealed: Option<Vec<u8>>,
+    /// The entry that ended its period, where the journal says so.
+    pub ended_by: Option<u64>,
 }
 
 impl StoredEntry {
@@ -111,6 +113,26 @@ impl Reader {
 
     fn with_index<T>(&self, read: impl FnOnce(&SegmentIndex) -> Result<T, Error>) -> Result<T, Error> {
         read(&self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    /// The segment that is written to.
+    pub(crate) fn open_segment(&self) -> u32 {
+        self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner).open_segment()
+    }
+
+    pub(crate) fn segments_with(&self, period: u32) -> Result<Vec<u32>, Error> {
+        self.with_index(|index| index.segments_with(period))
+    }
+
+    /// What was read of a segment is read again.
+    pub(crate) fn forget_segment(&self, segment: u32) {
+        if let Ok(mut cache) = self.cache.lock() {
+            cache.retain(|(held, _), _| *held != segment);
+        }
     }
 
     fn locate(&self, index: u64) -> Result<Location, Error> {
@@ -230,6 +252,16 @@ impl Reader {
     /// There is no such entry, or the journal does not hold what it should.
     pub fn entry(&self, index: u64) -> Result<StoredEntry, Error> {
         let location = self.locate(index)?;
+        let held = self.entry_at(index, location);
+        if !matches!(held, Err(Error::Corrupt { .. })) {
+            return held;
+        }
+        // Bodies may have been replaced since the frame was read.
+        self.forget_segment(location.segment);
+        self.entry_at(index, location)
+    }
+
+    fn entry_at(&self, index: u64, location: Location) -> Result<StoredEntry, Error> {
         let frame = self.frame(location)?;
         let place = index - frame.header.first_index;
         let entries =
@@ -238,15 +270,16 @@ impl Reader {
         let (form, offset, _) =
             *frame.sections.get(2 + usize::from(record.section)).ok_or(corrupt(index, "no section has its record"))?;
         let at = entries.place_in_section(place as usize) as u64;
-        let (sealed, digest) = if form == 0 {
+        let (sealed, ended_by, digest) = if form == 0 {
             let sealed = self.sealed(location, offset, at)?;
             let digest = proof::hash::sha256(&sealed);
-            (Some(sealed), digest)
+            (Some(sealed), None, digest)
         } else {
-            let bytes = self.read(location, offset + 8 + at * 32, 32)?;
+            let by = proof::encoding::big_endian(&self.read(location, offset, 8)?);
+            let bytes = self.read(location, offset + 12 + at * 32, 32)?;
             let mut hash = [0; 32];
             hash.copy_from_slice(&bytes);
-            (None, Hash(hash))
+            (None, Some(by), Hash(hash))
         };
         let prev = match (index, place) {
             (0, _) => proof::hash::genesis(&self.identity.origin, &self.identity.vkey),
@@ -258,7 +291,7 @@ impl Reader {
         if leaf != self.leaf_in(location, &frame, place)? {
             return Err(corrupt(index, "it does not hash to its leaf"));
         }
-        Ok(StoredEntry { index, bytes, leaf, sealed })
+        Ok(StoredEntry { index, bytes, leaf, sealed, ended_by })
     }
 
     fn sealed(&self, location: Location, payload: u64, place: u64) -> Result<Vec<u8>, Error> {
@@ -384,7 +417,11 @@ impl Reader {
             rebuild(frame, &bodies, prev, |made| {
                 if range.contains(&made.index) {
                     let (bytes, sealed) = (made.bytes.to_vec(), made.sealed.map(<[u8]>::to_vec));
-                    failed = each(StoredEntry { index: made.index, bytes, leaf: made.leaf, sealed }).err();
+                    let ended_by = match bodies.get(made.section) {
+                        Some(Bodies::Ended { by, .. }) => Some(*by),
+                        _ => None,
+                    };
+                    failed = each(StoredEntry { index: made.index, bytes, leaf: made.leaf, sealed, ended_by }).err();
                 }
                 failed.is_none()
             })

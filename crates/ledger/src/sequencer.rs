@@ -31,6 +31,7 @@ pub type Gate = Box<dyn FnMut(u64) -> Result<(), String> + Send>;
 enum Command<C> {
     Batch(Batch<C>, SyncSender<Answer<C>>),
     Bury(Vec<u64>, SyncSender<Answer<C>>),
+    BuryPeriods(Vec<u32>, SyncSender<Answer<C>>),
     Stop,
 }
 
@@ -61,8 +62,21 @@ impl<C> Submitter<C> {
     /// # Errors
     /// The writer has stopped.
     pub fn bury(&self, subjects: Vec<u64>) -> Result<(), Error> {
+        self.tell(|answer| Command::Bury(subjects, answer))
+    }
+
+    /// After this answers, nothing sealed under these periods is committed any more, and all that was stands in segments
+    /// that are closed.
+    ///
+    /// # Errors
+    /// The writer has stopped.
+    pub fn bury_periods(&self, periods: Vec<u32>) -> Result<(), Error> {
+        self.tell(|answer| Command::BuryPeriods(periods, answer))
+    }
+
+    fn tell(&self, command: impl FnOnce(SyncSender<Answer<C>>) -> Command<C>) -> Result<(), Error> {
         let (answer, receiver) = sync_channel(1);
-        self.queue.send(Command::Bury(subjects, answer)).map_err(|_| Error::Stopped)?;
+        self.queue.send(command(answer)).map_err(|_| Error::Stopped)?;
         receiver.recv().map_err(|_| Error::Stopped)?.map(drop).map_err(|_| Error::Stopped)
     }
 }
@@ -159,6 +173,10 @@ fn run<C>(
             Command::Stop => return Ok(ledger.close()?),
             Command::Bury(subjects, answer) => {
                 ledger.bury(&subjects);
+                let _ = answer.send(Ok(Vec::new()));
+            }
+            Command::BuryPeriods(periods, answer) => {
+                ledger.bury_periods(&periods)?;
                 let _ = answer.send(Ok(Vec::new()));
             }
             Command::Batch(Batch { items, mut needs }, answer) => {

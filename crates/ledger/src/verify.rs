@@ -338,6 +338,22 @@ fn segment(
         progress.entries.fetch_add(done.entries, Ordering::Relaxed);
         return Ok(Ok(done.clone()));
     }
+    check(number, &bytes, progress)
+}
+
+/// Whether the bytes of two segments say the same of the trail, each of which must be right in itself.
+pub(crate) fn same_trail(number: u32, old: &[u8], new: &[u8]) -> Result<bool, Error> {
+    let progress = Progress::default();
+    let (old, new) = (check(number, old, &progress)?, check(number, new, &progress)?);
+    let said = |state: &SegmentState| {
+        (state.length, state.header.clone(), state.end.clone(), state.chain.clone(), state.entries, state.frames)
+    };
+    Ok(old.is_ok_and(|old| new.is_ok_and(|new| said(&old) == said(&new))))
+}
+
+/// Checks the bytes of one segment.
+fn check(number: u32, bytes: &[u8], progress: &Progress) -> Result<Result<SegmentState, Finding>, Error> {
+    let length = bytes.len() as u64;
     let broken = |frame: Option<u64>, entry: Option<u64>, what: String| Finding { segment: number, frame, entry, what };
     let (header, mut at) = match SegmentHeader::parse(&bytes[..bytes.len().min(HEADER_BYTES_MAX + 4)]) {
         Ok(found) => found,
@@ -380,7 +396,7 @@ fn segment(
         progress.entries.fetch_add(position.range.size() - start, Ordering::Relaxed);
     }
     progress.bytes.fetch_add(length, Ordering::Relaxed);
-    state.file = sha256(&bytes).hex();
+    state.file = sha256(bytes).hex();
     state.end = digest(&position);
     state.chain = header.chain(&position.before).hex();
     Ok(Ok(state))

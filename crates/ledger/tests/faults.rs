@@ -199,7 +199,7 @@ fn what_was_sealed_under_an_erased_subject_comes_back() {
     let mut ledger = open(&disk, folder.path()).expect("it opens");
     ledger.bury(&[1]);
     let (outcomes, committed) = ledger.commit(vec![item(1), item(2), item(3)]).expect("committed");
-    assert!(matches!(outcomes[0], Outcome::SubjectGone { companion: 1 }));
+    assert!(matches!(outcomes[0], Outcome::KeyGone { companion: 1, subject: None, erased: true }));
     assert_eq!(committed.iter().map(|entry| entry.companion).collect::<Vec<_>>(), [2, 3]);
 }
 

@@ -8,6 +8,7 @@ use access::policy::{Action, Policy};
 use ledger::reader::{Reader, StoredEntry};
 use proof::receipt::Receipt;
 use proof::time::UnixMillis;
+use record::class::Retention;
 use record::identifier::{IdentifierType, normalise};
 use record::kinds::Catalogue;
 use record::schema::Kind;
@@ -159,6 +160,14 @@ pub(crate) struct Candidate {
 }
 
 impl Guard {
+    /// How long keys live here.
+    ///
+    /// # Errors
+    /// Another thread failed.
+    pub fn retention(&self) -> Result<Retention, Error> {
+        Ok(self.store.lock()?.retention())
+    }
+
     pub(crate) fn candidate(&self, index: u64) -> Result<Candidate, Error> {
         let stored = self.reader.entry(index)?;
         let has_personal = stored.entry()?.personal.is_some();

@@ -38,6 +38,9 @@ pub struct Shown {
     pub leaf: String,
     /// State of the personal body.
     pub personal: PersonalState,
+    /// The entry that ended its period; what is shown all the same, a hold keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<u64>,
     /// Whether it came from the history of an old system: where that had it from is not known here.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub imported: bool,
@@ -105,6 +108,7 @@ pub(crate) fn show(
         class: entry.class.to_owned(),
         leaf: stored.leaf.hex(),
         personal,
+        ended_by: opened.ended_by,
         record: Value::Object(record),
     })
 }

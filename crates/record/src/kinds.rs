@@ -179,6 +179,8 @@ const SHIPPED: &[&str] = shipped![
     "CHANGE_PROPOSED" 2,
     // Under what views were made again, and that they are about to be.
     "VIEW_REBUILT" 2,
+    // How much ended, what of it is held, and by which rule.
+    "PERIOD_ENDED" 2,
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

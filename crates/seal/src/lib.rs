@@ -7,14 +7,17 @@
 //! - secret types have no useful `Debug` and are wiped when dropped;
 //! - a key that was destroyed cannot be made again from any file of the store, whatever pages, write-ahead copies or
 //!   free pages remain in it;
+//! - a period's key ends for every record of it but those that a hold keeps, each by its own keys;
 //! - a sealed record opens only to the body that its entry's commitment names.
 #![forbid(unsafe_code)]
 
 mod cache;
 pub mod crypto;
 pub mod error;
+pub mod holds;
 pub mod master;
 mod pages;
+pub mod periods;
 pub mod random;
 pub mod sealed;
 pub mod shared;

@@ -45,9 +45,14 @@ pub(crate) enum Tree {
     Periods = 1,
     Identifiers = 2,
     Tombstones = 3,
+    Holds = 4,
+    Held = 5,
 }
 
-pub(crate) const TREES: usize = 4;
+const TREES: usize = 6;
+/// Trees of version 1: their keys stand at the beginning of the meta page, those of later ones at its end.
+const TREES_FIRST: usize = 4;
+const TREE_KEY_BYTES: usize = 33;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct PageId {
@@ -251,7 +256,7 @@ impl Pages {
             root_sequence: 0,
             master,
             root_key,
-            tree_keys: [None, None, None, None],
+            tree_keys: [const { None }; TREES],
             cache: HashMap::new(),
             random: RandomPool::default(),
             doomed: Vec::new(),
@@ -260,9 +265,16 @@ impl Pages {
     }
 
     fn read_tree_keys(&mut self, meta: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let bad = Error::Corrupt { what: "key store meta page", why: "shorter than its tree keys" };
-        let (keys, rest) = meta.split_at_checked(33 * TREES).ok_or(bad)?;
-        for (slot, bytes) in self.tree_keys.iter_mut().zip(keys.chunks_exact(33)) {
+        let bad = || Error::Corrupt { what: "key store meta page", why: "shorter than its tree keys" };
+        let (keys, rest) = meta.split_at_checked(TREE_KEY_BYTES * TREES_FIRST).ok_or_else(bad)?;
+        let (rest, later) = if rest.starts_with(&[0, 1]) {
+            (rest, &[][..])
+        } else {
+            let end = rest.len().checked_sub(TREE_KEY_BYTES * (TREES - TREES_FIRST)).ok_or_else(bad)?;
+            rest.split_at(end)
+        };
+        let all = keys.chunks_exact(TREE_KEY_BYTES).chain(later.chunks_exact(TREE_KEY_BYTES));
+        for (slot, bytes) in self.tree_keys.iter_mut().zip(all) {
             if bytes[0] == 1 {
                 let mut key = [0; 32];
                 key.copy_from_slice(&bytes[1..]);
@@ -389,12 +401,14 @@ impl Pages {
     fn gather_under(&mut self, root_key: &Key, meta: &[u8]) -> Batch {
         self.gathered += 1;
         self.changed = false;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(33 * TREES + meta.len()));
-        for key in &self.tree_keys {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(TREE_KEY_BYTES * TREES + meta.len()));
+        for (tree, key) in self.tree_keys.iter().enumerate() {
+            if tree == TREES_FIRST {
+                bytes.extend_from_slice(meta);
+            }
             bytes.push(u8::from(key.is_some()));
             bytes.extend_from_slice(key.as_ref().map_or(&[0; 32], |key| &key.0));
         }
-        bytes.extend_from_slice(meta);
         let mut rows = Vec::with_capacity(1 + self.dirty.len());
         rows.push((META_ROW, seal_page(&mut self.random, root_key, META_ROW, &bytes)));
         for id in &self.dirty {

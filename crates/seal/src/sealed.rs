@@ -98,10 +98,9 @@ fn compressor() -> zstd::bulk::Compressor<'static> {
 }
 
 /// `salted` is the keyed hash under the record's nonce, which both of its bodies share.
-fn content_key(salted: &KeyedHash, period: &Key, subject: Option<&Key>, role: Role) -> KeyedHash {
+fn content_key(salted: &KeyedHash, period: &Key, subject: Option<&Key>, role: Role) -> Key {
     let prk = extract(salted, &[&period.0, subject.map_or(&[], |key| &key.0)]);
-    let content = expand(&KeyedHash::new(&prk.0), [b"candor/v1/content\n", role.name()]);
-    KeyedHash::new(&content.0)
+    expand(&KeyedHash::new(&prk.0), [b"candor/v1/content\n", role.name()])
 }
 
 fn aad(origin: &str, id: &EntryId, role: Role, header: &[u8]) -> Vec<u8> {
@@ -154,7 +153,7 @@ fn seal_body(
 ) -> Result<Hash, Error> {
     let (role, fields) = body;
     let subject = if role == Role::Personal { keys.subject.as_ref().map(|(key, _)| *key) } else { None };
-    let content = content_key(salted, keys.period.1, subject, role);
+    let content = KeyedHash::new(&content_key(salted, keys.period.1, subject, role).0);
     let salts = salts(&content, fields.len());
     let mut digests = [Hash::default(); proof::commitment::FIELDS_MAX];
     if fields.len() > digests.len() {
@@ -243,17 +242,39 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// The keys do not open it, it is no body, or the commitment names another one.
     pub fn open(&self, keys: &OpeningKeys<'_>, role: Role, commitment: &Hash) -> Result<OpenBody, Error> {
-        let (boxed, subject) = match role {
-            Role::Facts => (self.facts, None),
-            Role::Personal => (self.personal, keys.subject),
+        let content = self.content_key(keys, role);
+        self.open_held(keys.origin, &keys.id, &content, role, commitment)
+    }
+
+    /// The key of one body alone: what a hold keeps of it.
+    pub fn content_key(&self, keys: &OpeningKeys<'_>, role: Role) -> Key {
+        let subject = if role == Role::Personal { keys.subject } else { None };
+        content_key(&KeyedHash::new(&self.nonce), keys.period, subject, role)
+    }
+
+    /// Opens one body by its own key, which a hold kept, and checks it against its commitment.
+    ///
+    /// # Errors
+    /// As [`Parts::open`].
+    pub fn open_held(
+        &self,
+        origin: &str,
+        id: &EntryId,
+        content: &Key,
+        role: Role,
+        commitment: &Hash,
+    ) -> Result<OpenBody, Error> {
+        let boxed = match role {
+            Role::Facts => self.facts,
+            Role::Personal => self.personal,
         };
         if boxed.len() < TAG_BYTES {
             return Err(Error::NotAuthentic { why: "there is no such body" });
         }
-        let content = content_key(&KeyedHash::new(&self.nonce), keys.period, subject, role);
+        let content = KeyedHash::new(&content.0);
         let box_key = expand(&content, [b"candor/v1/box\n", b""]);
         let mut buffer = boxed.to_vec();
-        let aad = aad(keys.origin, &keys.id, role, self.header);
+        let aad = aad(origin, id, role, self.header);
         let padded = decrypt(&box_key, [0; 12], &aad, &mut buffer)?;
         let bytes = decompress(padded, self.dictionary)?;
         let fields = parse_body(&bytes)?;
@@ -382,7 +403,7 @@ mod tests {
             bytes.extend_from_slice(&ciphertext);
             bytes.extend_from_slice(&[0; 4]);
             let parts = Parts::parse(&bytes).expect("the envelope is well formed");
-            let content = content_key(&KeyedHash::new(&[9; 16]), &key, None, Role::Facts);
+            let content = KeyedHash::new(&content_key(&KeyedHash::new(&[9; 16]), &key, None, Role::Facts).0);
             let salt = salts(&content, 1);
             let commitment = commit(&[field_digest(&salt[0], field(2, words))]);
             let keys = OpeningKeys { origin: "audit.example/log1", id: EntryId([5; 16]), period: &key, subject: None };

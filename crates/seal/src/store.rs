@@ -7,20 +7,19 @@
 //! frame carries the generation it needs, so a store restored from an old copy is noticed and says how many keys are
 //! missing.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use proof::time::UnixMillis;
-use record::class::ClassId;
 use record::identifier::IdentifierType;
 
 use crate::cache::Generations;
 use crate::crypto::{Key, KeyedHash, subkey};
 use crate::error::Error;
+use crate::holds::Holds;
 use crate::master::MasterKey;
 use crate::pages::{Batch, Log, Pages, Tree};
+use crate::periods::Periods;
 use crate::random::RandomPool;
 use crate::shared::Ticket;
 pub use crate::subjects::IdentifierTag;
@@ -31,9 +30,8 @@ use crate::tag::Tagger;
 
 /// Subjects and identifiers kept in memory, half of each bound: 64 bytes each, so at most 64 MiB.
 const CACHE_HALF: usize = 250_000;
-const PERIODS_IN_LEAF: u64 = 256;
-const PERIOD_BYTES: usize = 39;
-const META_VERSION: u16 = 1;
+/// Version 1 had no holds.
+const META_VERSION: u16 = 2;
 /// Identifiers of one subject, at most; further ones are not attached.
 const IDENTIFIERS_MAX: usize = 64;
 /// Subjects that one is joined to directly, at most.
@@ -97,39 +95,21 @@ pub enum Resolved {
     Erased,
 }
 
-/// A period's key.
-#[derive(Debug, Clone)]
-pub struct PeriodKey {
-    /// Its id, as sealed headers name it.
-    pub id: u32,
-    /// The key.
-    pub key: Key,
-    /// Whether the record's own period had ended and this is the current one.
-    pub late: bool,
-}
-
-#[derive(Clone)]
-struct Period {
-    class: u8,
-    start: u32,
-    key: Option<Key>,
-}
-
 /// The open key store. One for each process; [`crate::shared::SharedStore`] shares it.
 pub struct KeyStore {
-    pages: Pages,
-    random: RandomPool,
+    pub(crate) pages: Pages,
+    pub(crate) random: RandomPool,
     named: Vec<Key>,
     identifier: KeyedHash,
     tombstone: KeyedHash,
-    generation: u64,
+    pub(crate) generation: u64,
     subjects: u64,
     buckets: [u64; 2],
     bucket_entries: [u64; 2],
     erased_up_to: u64,
     origin: String,
-    periods: Vec<Period>,
-    period_ids: BTreeMap<(u8, u32), u32>,
+    pub(crate) periods: Periods,
+    pub(crate) holds: Holds,
     pointers: Generations<[u8; 16], Pointer>,
     secrets: Generations<u64, Key>,
 }
@@ -163,7 +143,8 @@ impl KeyStore {
     pub fn open(folder: &Path, master: MasterKey) -> Result<KeyStore, Error> {
         let (pages, meta) = Pages::open(folder, master)?;
         let mut reader = MetaReader { rest: &meta };
-        if reader.number(2)? != u64::from(META_VERSION) {
+        let version = reader.number(2)?;
+        if !(1..=u64::from(META_VERSION)).contains(&version) {
             return Err(Error::Corrupt { what: "key store", why: "a version that this program does not know" });
         }
         let generation = reader.number(8)?;
@@ -176,11 +157,13 @@ impl KeyStore {
         let origin = String::from_utf8(reader.take(origin_bytes)?.to_vec())
             .map_err(|_| Error::Corrupt { what: "key store", why: "an origin that is not text" })?;
         let named = (0..NAMED).map(|_| reader.take(32).map(key_of)).collect::<Result<Vec<Key>, Error>>()?;
+        let holds = if version == 1 { [0; 2] } else { [reader.number(8)?, reader.number(8)?] };
         let mut store = KeyStore::assemble(pages, RandomPool::default(), named, origin);
         store.generation = generation;
         (store.subjects, store.buckets, store.bucket_entries) = (subjects, buckets, bucket_entries);
         store.erased_up_to = erased_up_to;
         store.read_periods(periods as u32)?;
+        store.read_holds(holds)?;
         Ok(store)
     }
 
@@ -197,30 +180,11 @@ impl KeyStore {
             bucket_entries: [0, 0],
             erased_up_to: 0,
             origin,
-            periods: Vec::new(),
-            period_ids: BTreeMap::new(),
+            periods: Periods::default(),
+            holds: Holds::default(),
             pointers: Generations::new(CACHE_HALF),
             secrets: Generations::new(CACHE_HALF),
         }
-    }
-
-    fn read_periods(&mut self, count: u32) -> Result<(), Error> {
-        for leaf in 0..u64::from(count).div_ceil(PERIODS_IN_LEAF) {
-            let bytes = self.pages.leaf(Tree::Periods, leaf)?.to_vec();
-            for entry in bytes.chunks_exact(PERIOD_BYTES) {
-                let start = u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]);
-                let key = (entry[0] == 1).then(|| key_of(&entry[7..39]));
-                let id = self.periods.len() as u32 + 1;
-                if key.is_some() {
-                    self.period_ids.insert((entry[1], start), id);
-                }
-                self.periods.push(Period { class: entry[1], start, key });
-            }
-        }
-        if self.periods.len() as u32 != count {
-            return Err(Error::Corrupt { what: "key store periods", why: "fewer than the store counts" });
-        }
-        Ok(())
     }
 
     /// Name of the trail that the store belongs to.
@@ -264,62 +228,6 @@ impl KeyStore {
     /// A copy of the identifier hash for use without the store's lock.
     pub fn identifier_hash(&self) -> KeyedHash {
         self.identifier.clone()
-    }
-
-    /// The key to seal a record of this class and time under.
-    ///
-    /// A period that has ended, and a time more than a day ahead, give the current period instead.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn period(&mut self, class: ClassId, at: UnixMillis, now: UnixMillis) -> Result<PeriodKey, Error> {
-        let current = class.period_start(now);
-        let wanted = class.period_start(at);
-        let over = class.ends_on(wanted).is_some_and(|end| end <= now.day());
-        let ahead = wanted > current && at.0 > now.0 + record::minimal::AHEAD_MS_MAX;
-        let destroyed = self.periods.iter().any(|p| p.key.is_none() && (p.class, p.start) == (class.0, wanted));
-        let late = over || destroyed;
-        let start = if late || ahead { current } else { wanted };
-        if let Some(id) = self.period_ids.get(&(class.0, start))
-            && let Some(key) = &self.periods[*id as usize - 1].key
-        {
-            return Ok(PeriodKey { id: *id, key: key.clone(), late });
-        }
-        let key = Key(self.random.take());
-        let id = self.periods.len() as u32 + 1;
-        self.periods.push(Period { class: class.0, start, key: Some(key.clone()) });
-        self.period_ids.insert((class.0, start), id);
-        self.generation += 1;
-        self.pages.touch_meta();
-        self.write_period(id)?;
-        Ok(PeriodKey { id, key, late })
-    }
-
-    fn write_period(&mut self, id: u32) -> Result<(), Error> {
-        let leaf = u64::from(id - 1) / PERIODS_IN_LEAF;
-        let first = (leaf * PERIODS_IN_LEAF) as usize;
-        let held: Vec<Period> = self.periods.iter().skip(first).take(PERIODS_IN_LEAF as usize).cloned().collect();
-        let bytes = self.pages.leaf_mut(Tree::Periods, leaf)?;
-        bytes.clear();
-        for period in held {
-            bytes.push(if period.key.is_some() { 1 } else { 2 });
-            bytes.push(period.class);
-            bytes.extend_from_slice(&period.start.to_be_bytes());
-            bytes.push(0);
-            bytes.extend_from_slice(period.key.as_ref().map_or(&[0; 32], |key| &key.0));
-        }
-        Ok(())
-    }
-
-    /// The key of a period by its id.
-    ///
-    /// # Errors
-    /// [`Error::KeyDestroyed`] if it has ended, or a generation problem if it never existed here.
-    pub fn period_by_id(&self, id: u32) -> Result<Key, Error> {
-        match (id as usize).checked_sub(1).and_then(|at| self.periods.get(at)) {
-            Some(period) => period.key.clone().ok_or(Error::KeyDestroyed),
-            None => Err(Error::Corrupt { what: "key store", why: "a record names a period that this store never had" }),
-        }
     }
 
     /// Who a record with these identifiers (strongest first) is about; makes a subject if there is none.
@@ -663,13 +571,14 @@ impl KeyStore {
         meta.extend_from_slice(&META_VERSION.to_be_bytes());
         meta.extend_from_slice(&self.generation.to_be_bytes());
         meta.extend_from_slice(&self.subjects.to_be_bytes());
-        meta.extend_from_slice(&(self.periods.len() as u32).to_be_bytes());
+        meta.extend_from_slice(&self.periods.count().to_be_bytes());
         for number in self.buckets.iter().chain(&self.bucket_entries).chain([&self.erased_up_to]) {
             meta.extend_from_slice(&number.to_be_bytes());
         }
         meta.extend_from_slice(&(self.origin.len() as u16).to_be_bytes());
         meta.extend_from_slice(self.origin.as_bytes());
         self.named.iter().for_each(|key| meta.extend_from_slice(&key.0));
+        self.holds.counts().iter().for_each(|count| meta.extend_from_slice(&count.to_be_bytes()));
         meta
     }
 
@@ -680,16 +589,6 @@ impl KeyStore {
     pub fn rewrap(&mut self, master: MasterKey) -> Result<(), Error> {
         self.pages.rewrap(master)
     }
-
-    /// How many periods' keys live and how many were destroyed, by class.
-    pub fn period_counts(&self) -> HashMap<u8, (usize, usize)> {
-        let mut counts = HashMap::new();
-        for period in &self.periods {
-            let count: &mut (usize, usize) = counts.entry(period.class).or_default();
-            if period.key.is_some() { count.0 += 1 } else { count.1 += 1 }
-        }
-        counts
-    }
 }
 
 /// The keyed hash of a normalised identifier under a copy of the identifier key's schedule.
@@ -697,7 +596,7 @@ pub fn identifier_tag(hash: &KeyedHash, kind: IdentifierType, normal: &str) -> I
     IdentifierTag { kind: kind as u8, tag: hash.short(&[&[1, kind as u8], normal.as_bytes()]) }
 }
 
-fn key_of(bytes: &[u8]) -> Key {
+pub(crate) fn key_of(bytes: &[u8]) -> Key {
     let mut key = [0; 32];
     key.copy_from_slice(bytes);
     Key(key)

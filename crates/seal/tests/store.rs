@@ -270,3 +270,64 @@ fn a_second_customer_number_beside_the_first_changes_nothing_of_either() {
     let tag = store.identifier_tag(CustomerId, "c-2");
     assert_eq!(store.closure(&tag).expect("readable"), [other]);
 }
+
+#[test]
+fn periods_end_on_their_day_and_holds_keep_single_bodies() {
+    use proof::time::UnixMillis;
+    use record::class::{ClassId, Retention};
+    use seal::crypto::Key;
+    use seal::holds::Held;
+
+    let (folder, mut store) = new_store();
+    let day = |day: u32| UnixMillis(u64::from(day) * 86_400_000);
+    let mail = ClassId::MAIL_EVENT;
+    let (old, now) = (day(TODAY - 10), day(TODAY));
+    let first = store.period(mail, old, now).expect("a key");
+    let other = store.period(mail, day(TODAY - 9), now).expect("a key");
+    let trail = store.period(ClassId::TRAIL, old, now).expect("a key");
+    assert!(!first.late && store.due(TODAY).is_empty());
+    let mut retention = Retention::default();
+    retention.set(mail, 9);
+    store.set_retention(retention);
+    assert_eq!(store.due(TODAY).iter().map(|span| span.id).collect::<Vec<_>>(), [first.id]);
+
+    store.place_hold("hold-1", "{}", 7).expect("placed");
+    store.place_hold("hold-1", "other", 8).expect("placed before");
+    let keys = |entry: u64| Held {
+        entry,
+        facts: Key::from_bytes([entry as u8; 32]),
+        personal: entry.is_multiple_of(2).then(|| Key::from_bytes([entry as u8 + 1; 32])),
+    };
+    let held: Vec<Held> = (1..200).map(keys).collect();
+    store.hold_entries("hold-1", first.id, &held[..150]).expect("held");
+    store.hold_entries("hold-1", first.id, &held).expect("held, what was not");
+    store.end_period(first.id, 30).expect("ended");
+    store.end_period(first.id, 31).expect("ended before");
+    let again = |mut store: KeyStore, live: bool| {
+        assert!(matches!(store.period_by_id(first.id), Err(Error::KeyDestroyed)));
+        assert_eq!((store.ended_by(first.id), store.ended_by(other.id)), (Some(30), None));
+        assert_eq!(store.period_by_id(other.id).expect("lives"), other.key);
+        assert_eq!(store.period_by_id(trail.id).expect("lives"), trail.key);
+        // A record of a period that has ended goes with the current one.
+        store.set_retention(Retention::default());
+        let late = store.period(mail, old, now).expect("a key");
+        assert!(late.late && late.id != first.id);
+        for entry in [0, 1, 64, 65, 150, 199, 200] {
+            let kept = store.held(entry, first.id).expect("readable");
+            assert_eq!(kept, held.iter().find(|held| held.entry == entry && live).cloned(), "{entry}");
+        }
+        assert_eq!(store.held(1, other.id).expect("readable"), None);
+        assert_eq!((store.holds().len(), store.holds()[0].ring_entries()), (1, if live { 199 } else { 0 }));
+        assert_eq!((store.holds()[0].filter.as_str(), store.holds_of_period(first.id)), ("{}", live));
+        store
+    };
+    drop(again(store, true));
+    let open = || KeyStore::open(folder.path(), master()).expect("opened");
+    let mut store = again(open(), true);
+    store.set_replaced(first.id).expect("noted");
+    store.release_hold("hold-1").expect("released");
+    store.release_hold("hold-1").expect("released before");
+    drop(again(store, false));
+    let store = again(open(), false);
+    assert!(store.ended()[0].replaced && !store.holds()[0].is_live());
+}

@@ -12,12 +12,12 @@ use std::task::{Poll, Wake};
 
 use tantivy::columnar::Column;
 use tantivy::indexer::NoMergePolicy;
-use tantivy::query::{BooleanQuery, Occur, Query as TantivyQuery, RangeQuery};
+use tantivy::query::{ConstScorer, EnableScoring, Explanation, Query as TantivyQuery, Scorer, Weight};
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer};
 use tantivy::{
-    DocSet, FutureResult, Index, IndexReader, IndexWriter, ReloadPolicy, SegmentMeta, SegmentReader, TERMINATED,
-    TantivyDocument, Term,
+    DocId, DocSet, FutureResult, Index, IndexReader, IndexWriter, ReloadPolicy, Score, SegmentMeta, SegmentReader,
+    TERMINATED, TantivyDocument, Term,
 };
 
 use crate::error::{Error, index};
@@ -197,18 +197,18 @@ impl TextIndex {
 
     /// Removes entries for good: marks them, and rewrites every segment that had one.
     pub(crate) fn forget(&mut self, entries: &[u64]) -> Result<(), Error> {
+        let mut entries = entries.to_vec();
+        entries.sort_unstable();
+        self.purge(entries)
+    }
+
+    /// The same of many, which are in order.
+    pub(crate) fn purge(&mut self, entries: Vec<u64>) -> Result<(), Error> {
         if let Some(merge) = self.merging.take() {
             finish(merge).map_err(index("merge"))?;
         }
-        for chunk in entries.chunks(512) {
-            let one = |entry: &u64| {
-                let term = Term::from_field_u64(self.entry, *entry);
-                let query = RangeQuery::new(std::ops::Bound::Included(term.clone()), std::ops::Bound::Included(term));
-                (Occur::Should, Box::new(query) as Box<dyn TantivyQuery>)
-            };
-            let query = BooleanQuery::new(chunk.iter().map(one).collect());
-            self.writer.delete_query(Box::new(query)).map_err(index("delete"))?;
-        }
+        let query = Entries(Arc::new(entries));
+        self.writer.delete_query(Box::new(query)).map_err(index("delete"))?;
         self.commit(self.cursor)?;
         let touched: Vec<_> = self
             .reader
@@ -224,6 +224,59 @@ impl TextIndex {
         self.commit(self.cursor)?;
         self.writer.garbage_collect_files().wait().map_err(index("clean"))?;
         Ok(())
+    }
+}
+
+/// The documents of these entries, which are in order, as documents are: one pass over both.
+#[derive(Debug, Clone)]
+struct Entries(Arc<Vec<u64>>);
+
+impl TantivyQuery for Entries {
+    fn weight(&self, _: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Weight for Entries {
+    fn scorer(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Box<dyn Scorer>> {
+        let column = reader.fast_fields().u64("entry")?;
+        let mut wanted = self.0.as_slice();
+        let mut documents = Vec::new();
+        for document in 0..reader.max_doc() {
+            let Some(entry) = column.first(document) else { continue };
+            wanted = &wanted[wanted.partition_point(|wanted| *wanted < entry)..];
+            match wanted.first() {
+                None => break,
+                Some(first) if *first == entry => documents.push(document),
+                Some(_) => {}
+            }
+        }
+        Ok(Box::new(ConstScorer::new(Documents { documents, at: 0 }, boost)))
+    }
+
+    fn explain(&self, _: &SegmentReader, _: DocId) -> tantivy::Result<Explanation> {
+        Ok(Explanation::new("Entries", 1.0))
+    }
+}
+
+/// Documents in order.
+struct Documents {
+    documents: Vec<DocId>,
+    at: usize,
+}
+
+impl DocSet for Documents {
+    fn advance(&mut self) -> DocId {
+        self.at += 1;
+        self.doc()
+    }
+
+    fn doc(&self) -> DocId {
+        self.documents.get(self.at).copied().unwrap_or(TERMINATED)
+    }
+
+    fn size_hint(&self) -> u32 {
+        self.documents.len() as u32
     }
 }
 

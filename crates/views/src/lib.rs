@@ -7,17 +7,20 @@
 //! Invariants:
 //! - every file is encrypted in blocks, its meta data included, and none is whole in clear in memory;
 //! - each view has a cursor; deleting the folder loses nothing that `candor rebuild` does not bring back;
+//! - after a period has ended no file of a view has its words;
 //! - after `forget` no file of a view names the person or connects entries to them.
 #![forbid(unsafe_code)]
 
 mod bytes;
 pub mod cycles;
 pub mod error;
+pub mod expire;
 pub mod file;
 mod folder;
 mod follow;
 pub mod index;
 pub mod inspect;
+pub mod notes;
 pub mod open;
 mod open_rows;
 mod owners;

@@ -5,6 +5,7 @@ use record::kinds::{Catalogue, KindId};
 use record::minimal::number;
 use record::schema::Kind;
 use seal::crypto::Key;
+use seal::holds::Held;
 use seal::sealed::{OpenBody, OpeningKeys, Parts, Role};
 use seal::store::KeyStore;
 use serde_json::{Map, Value};
@@ -32,6 +33,8 @@ pub struct Opened {
     pub personal: Result<OpenBody, Gone>,
     /// The kind version that the facts name, if the catalogue has it.
     pub kind: Option<KindId>,
+    /// The entry that ended its period; what is there all the same, a hold keeps.
+    pub ended_by: Option<u64>,
 }
 
 /// Keys that opening one entry takes, fetched under the store's lock and used without it.
@@ -39,6 +42,8 @@ pub struct EntryKeys {
     origin: String,
     period: Option<Key>,
     subject: Option<Key>,
+    held: Option<Held>,
+    ended_by: Option<u64>,
 }
 
 /// Fetches the keys of an entry.
@@ -48,18 +53,23 @@ pub struct EntryKeys {
 pub fn keys(stored: &StoredEntry, owner: Option<u64>, store: &mut KeyStore) -> Result<EntryKeys, Error> {
     let origin = store.origin().to_owned();
     let Some(sealed) = &stored.sealed else {
-        return Ok(EntryKeys { origin, period: None, subject: None });
+        return Ok(EntryKeys { origin, period: None, subject: None, held: None, ended_by: stored.ended_by });
     };
-    let period = match store.period_by_id(Parts::parse(sealed)?.period) {
+    let id = Parts::parse(sealed)?.period;
+    let (mut held, mut ended_by) = (None, None);
+    let period = match store.period_by_id(id) {
         Ok(key) => Some(key),
-        Err(seal::error::Error::KeyDestroyed) => None,
+        Err(seal::error::Error::KeyDestroyed) => {
+            (held, ended_by) = (store.held(stored.index, id)?, store.ended_by(id));
+            None
+        }
         Err(error) => return Err(error.into()),
     };
     let subject = match owner {
         Some(number) => store.subject(number)?.map(|subject| subject.sealing),
         None => None,
     };
-    Ok(EntryKeys { origin, period, subject })
+    Ok(EntryKeys { origin, period, subject, held, ended_by })
 }
 
 /// Opens an entry and checks each body against the entry's commitment.
@@ -68,11 +78,22 @@ pub fn keys(stored: &StoredEntry, owner: Option<u64>, store: &mut KeyStore) -> R
 /// A body does not open under living keys, or is not the one committed to: tampering.
 pub fn open(stored: &StoredEntry, keys: &EntryKeys, catalogue: &Catalogue) -> Result<Opened, Error> {
     let entry = stored.entry()?;
-    let gone = |gone| Opened { facts: Err(gone), personal: Err(gone), kind: None };
-    let (Some(sealed), Some(period)) = (&stored.sealed, &keys.period) else {
-        return Ok(gone(Gone::Ended));
-    };
+    let ended = Opened { facts: Err(Gone::Ended), personal: Err(Gone::Ended), kind: None, ended_by: keys.ended_by };
+    let Some(sealed) = &stored.sealed else { return Ok(ended) };
     let parts = Parts::parse(sealed)?;
+    let Some(period) = &keys.period else {
+        let Some(held) = &keys.held else { return Ok(ended) };
+        let open =
+            |content: &Key, role, commitment| parts.open_held(&keys.origin, &entry.id, content, role, commitment);
+        let facts = open(&held.facts, Role::Facts, &entry.facts)?;
+        let personal = match (&entry.personal, &keys.subject, &held.personal) {
+            (None, _, _) => Err(Gone::Never),
+            (Some(_), None, _) => Err(Gone::Erased),
+            (Some(_), Some(_), None) => Err(Gone::Ended),
+            (Some(personal), Some(_), Some(content)) => Ok(open(content, Role::Personal, &personal.commitment)?),
+        };
+        return Ok(Opened { kind: kind_of(&facts, catalogue), facts: Ok(facts), personal, ended_by: keys.ended_by });
+    };
     let opening = OpeningKeys { origin: &keys.origin, id: entry.id, period, subject: keys.subject.as_ref() };
     let facts = parts.open(&opening, Role::Facts, &entry.facts)?;
     let kind = kind_of(&facts, catalogue);
@@ -81,7 +102,7 @@ pub fn open(stored: &StoredEntry, keys: &EntryKeys, catalogue: &Catalogue) -> Re
         (Some(_), None) => Err(Gone::Erased),
         (Some(personal), Some(_)) => Ok(parts.open(&opening, Role::Personal, &personal.commitment)?),
     };
-    Ok(Opened { facts: Ok(facts), personal, kind })
+    Ok(Opened { facts: Ok(facts), personal, kind, ended_by: None })
 }
 
 /// The facts of an entry by the names of their fields, and its kind; `None` if they are gone or of no known kind.

@@ -113,6 +113,20 @@ impl States {
         Ok(())
     }
 
+    /// Takes a thing out; nothing of it is left.
+    pub(crate) fn forget(&self, register: u8, id: &str) -> Result<(), Error> {
+        let key = self.thing(register, id);
+        let mut touched = self.touched.write().map_err(|_| Error::Stopped)?;
+        if let Some(row) = touched.rows.remove(&key) {
+            touched.order.remove(&(key.0, row.first, key.1));
+        }
+        let connection = self.writing.lock().map_err(|_| Error::Stopped)?;
+        let mut delete = connection
+            .prepare_cached("DELETE FROM state WHERE register = ?1 AND thing = ?2")
+            .map_err(states("write"))?;
+        delete.execute((key.0, key.1)).map(drop).map_err(states("write"))
+    }
+
     /// Waits until everything before `size` was applied; whether it was in time.
     pub(crate) fn wait(&self, size: u64, at_most: Duration) -> Result<bool, Error> {
         let held = self.applied.0.lock().map_err(|_| Error::Stopped)?;

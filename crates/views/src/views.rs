@@ -21,8 +21,10 @@ use serde_json::Map;
 
 use crate::cycles::Cycles;
 use crate::error::{Error, io};
+use crate::expire::Refold;
 use crate::file::Vault;
 use crate::index::{PARTITION, Query, TextIndex, TextSearcher};
+use crate::notes::Notes;
 use crate::owners::Owners;
 use crate::registers::{Registers, Thing};
 use crate::room::Room;
@@ -73,12 +75,14 @@ enum Command {
     Add(Vec<Applied>),
     Flush(SyncSender<Result<(), Error>>),
     Forget(Vec<u64>, SyncSender<Result<(), Error>>),
+    Purge(Vec<u64>, SyncSender<Result<(), Error>>),
+    Refold(Box<Refold>, SyncSender<Result<(), Error>>),
 }
 
 pub(crate) struct Shared {
     tail: RwLock<Tail>,
     pub(crate) owners: Owners,
-    registers: Registers,
+    pub(crate) registers: Registers,
     pub(crate) states: States,
     pub(crate) watch: Watch,
     cycles: Cycles,
@@ -164,7 +168,7 @@ fn change<'a>(shape: &Shape, kind: &Kind, facts: impl Iterator<Item = Field<'a>>
 /// The open views.
 pub struct Views {
     pub(crate) shared: Arc<Shared>,
-    pending: std::path::PathBuf,
+    pub(crate) notes: Notes,
     searcher: TextSearcher,
     vault: Vault,
     queue: Option<Sender<Command>>,
@@ -203,8 +207,8 @@ impl Views {
             .name("views".into())
             .spawn(move || writer.run(&commands))
             .map_err(io("start"))?;
-        let pending = folder.join("forget.pending");
-        Ok(Views { shared, pending, searcher, vault, queue: Some(queue), room, thread: Some(thread), cursor })
+        let notes = Notes::of(folder, vault.clone());
+        Ok(Views { shared, notes, searcher, vault, queue: Some(queue), room, thread: Some(thread), cursor })
     }
 
     /// Entries below this index were in the index when it was opened: follow from here.
@@ -398,8 +402,23 @@ impl Views {
     /// # Errors
     /// The disk refuses.
     pub fn note_forget(&self, entries: &[u64]) -> Result<(), Error> {
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        self.vault.replace(&self.pending, &bytes).map_err(io("write"))
+        self.notes.forget(entries)
+    }
+
+    /// Removes the words of these entries, in order, for good.
+    pub(crate) fn purge(&self, entries: Vec<u64>) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.ask(|answer| Command::Purge(entries, answer))
+    }
+
+    /// Folds things of lists again from what is left of them.
+    pub(crate) fn refold(&self, refold: Refold) -> Result<(), Error> {
+        if refold.things.is_empty() {
+            return Ok(());
+        }
+        self.ask(|answer| Command::Refold(Box::new(refold), answer))
     }
 
     /// Purges the words and owners of the noted entries from every file of the views, and the note; done when it
@@ -408,14 +427,9 @@ impl Views {
     /// # Errors
     /// The disk refuses; the purge is to be done again.
     pub fn forget_noted(&self) -> Result<(), Error> {
-        let bytes = match self.vault.read(&self.pending) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(io("read")(error)),
-        };
-        let entries = bytes.chunks_exact(8).map(proof::encoding::big_endian).collect();
+        let Some(entries) = self.notes.to_forget()? else { return Ok(()) };
         self.ask(|answer| Command::Forget(entries, answer))?;
-        std::fs::remove_file(&self.pending).map_err(io("remove"))
+        self.notes.forgotten_done()
     }
 
     /// Writes everything and ends the thread.
@@ -474,6 +488,16 @@ impl Writer {
                     let _ = answer.send(result);
                     Ok(())
                 }
+                Command::Purge(entries, answer) => {
+                    let result = self.flush().and_then(|()| self.index.purge(entries));
+                    let _ = answer.send(result);
+                    Ok(())
+                }
+                Command::Refold(refold, answer) => {
+                    let result = self.refold(&refold);
+                    let _ = answer.send(result);
+                    Ok(())
+                }
             };
             // The queue closes with this thread, and whoever adds next is told.
             if done.is_err() {
@@ -514,6 +538,18 @@ impl Writer {
         self.shared.watch.flush()?;
         self.shared.tail.write().map_err(|_| Error::Stopped)?.drop_before(self.next);
         Ok(())
+    }
+
+    /// What arrives meanwhile waits in the queue and is applied after it; what is found here already is applied twice,
+    /// which changes nothing.
+    fn refold(&mut self, refold: &Refold) -> Result<(), Error> {
+        self.flush()?;
+        for (register, id) in &refold.things {
+            let changes = refold.left(&self.shared, *register, id)?;
+            self.shared.states.forget(*register, id)?;
+            self.shared.states.add(changes.iter().map(|(entry, change)| (*entry, change)), self.next)?;
+        }
+        self.shared.states.flush(self.next)
     }
 
     fn forget(&mut self, entries: &[u64]) -> Result<(), Error> {

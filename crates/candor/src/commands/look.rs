@@ -164,7 +164,10 @@ fn one_line(shown: &Shown) -> String {
     let text = |pointer: &str| shown.record.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned);
     let who = text("/recipient_details/email").or_else(|| text("/recipient")).unwrap_or_else(|| match shown.personal {
         PersonalState::Erased => "(erased)".into(),
-        PersonalState::Ended => "(ended)".into(),
+        PersonalState::Ended => match shown.ended_by {
+            Some(by) => format!("(ended by entry {by})"),
+            None => "(ended)".into(),
+        },
         _ => "-".into(),
     });
     let what = text("/message_content/subject")

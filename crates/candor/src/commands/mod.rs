@@ -3,6 +3,7 @@
 mod add;
 mod api_key;
 mod completeness;
+mod expire;
 mod import;
 mod keep;
 pub mod look;
@@ -123,6 +124,12 @@ enum Command {
     Verify(verify::Verify),
     /// Erase a person: destroys their keys; every proof made before stays valid.
     Erase(keep::Erase),
+    /// End keys that are due: what the law lets live no longer becomes noise; every proof stays valid.
+    ///
+    /// `candor serve` does it by itself each hour (expiry, retention in candor.toml).
+    Expire(expire::Expire),
+    /// Keep what a court or a regulator asks to be kept, although its keys are due.
+    Hold(expire::Hold),
     /// Serve the trail over HTTP, and follow the logs of its sources.
     ///
     /// Where there is no trail yet it is made; where there is no admin key, one is made and printed, this once. SIGTERM or Ctrl-C: what was taken is
@@ -181,6 +188,8 @@ pub fn run() -> ExitCode {
         Command::Receipt(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Erase(command) => command.run(),
+        Command::Expire(command) => command.run(),
+        Command::Hold(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::ApiKey(command) => command.run(),
         Command::User(command) => command.run(),

@@ -315,6 +315,10 @@ fn never() -> io::Error {
 }
 
 impl Disk for Objects {
+    fn replaces(&self) -> bool {
+        false
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         Ok((0..=self.last_segment()?).map(file_name).collect())
     }

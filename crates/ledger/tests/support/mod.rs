@@ -330,7 +330,7 @@ pub fn write(
                         Outcome::Committed { index, .. } | Outcome::Repeated { index, .. } => {
                             answered.push((*i, index))
                         }
-                        Outcome::SubjectGone { .. } => panic!("no subject was erased"),
+                        Outcome::KeyGone { .. } => panic!("no subject was erased"),
                     }
                 }
             }

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use reads::decide::Purpose;
 use reads::guard::Of;
 use reads::shown::Shown;
-use record::class::ClassId;
+use record::class::{ClassId, Retention};
 use record::identifier::{IdentifierType, normalise};
 use serde_json::{Value, json};
 
@@ -173,6 +173,7 @@ pub(crate) async fn page(
         return html(&In { head: Head::default(), asked: false, token: String::new() });
     };
     blocking(&app, move |app| {
+        let retention = app.parts.guard.retention()?;
         let granted = app.parts.guard.own_history(&customer.purpose("own-history"), below, PAGE)?;
         let access = granted.access();
         let page = granted.into_inner();
@@ -182,7 +183,7 @@ pub(crate) async fn page(
             head: Head::default(),
             form_token: customer.session.form_token.clone(),
             looks: looks.into_iter().map(look).collect(),
-            lines: lines.into_iter().map(own_line).collect(),
+            lines: lines.iter().map(|shown| own_line(shown, &retention)).collect(),
             all: page.all,
             size: app.size(),
             access,
@@ -211,14 +212,14 @@ fn look(shown: &Shown) -> LookLine {
 }
 
 /// An entry as the person it is about reads it; of one whose time has ended, by which rule.
-fn own_line(shown: &Shown) -> Line {
+fn own_line(shown: &Shown, retention: &Retention) -> Line {
     let mut line = line(shown);
     line.fields.retain(|(name, _)| !INWARD.contains(&name.as_str()));
     if line.personal == "personal content shown" {
         line.personal = "";
     }
     if matches!(shown.personal, reads::shown::PersonalState::Ended) {
-        let days = ClassId::by_name(&shown.class).and_then(|class| class.class().keys_live_days);
+        let days = ClassId::by_name(&shown.class).and_then(|class| retention.days(class));
         let kept =
             days.map(|days| format!("what it said was kept for {days} days, as {} is, and destroyed", shown.class));
         line.fields.extend(kept.map(|kept| ("ended".to_owned(), kept.replace('_', " "))));

@@ -1,0 +1,362 @@
+//! Keys end: the period keys of a class are destroyed so many days after their period, and nothing but proofs is left of
+//! its records, except what a hold keeps.
+//!
+//! Order, each step safe to do again: what holds cover is put into their rings; PERIOD_ENDED is durable; what views must
+//! purge is noted; nothing sealed under the key is committed any more; the key is destroyed; views purge; the journal's
+//! bodies are replaced by their digests. A stop anywhere is made good by the next start.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use ledger::background::{LAST, step_back};
+use ledger::clock::{Clock, SystemClock};
+use ledger::reader::Reader;
+use ledger::sequencer::Submitter;
+use proof::time::{UnixMillis, civil_from_days};
+use reads::guard::OwnRecord;
+use record::class::ClassId;
+use record::kinds::Catalogue;
+use seal::periods::PeriodSpan;
+use seal::shared::SharedStore;
+use seal::store::KeyStore;
+use serde::Serialize;
+use serde_json::json;
+use views::expire::Sources;
+use views::notes::Notes;
+use views::open;
+use views::views::Views;
+
+use crate::config::Expiry;
+use crate::intake::{Companion, Intake};
+use crate::trail::Trail;
+
+/// Periods that end in one step.
+const AT_ONCE: usize = 64;
+/// After the start of a server, so that what waits for it is served first.
+const FIRST: Duration = Duration::from_secs(90);
+/// Between two looks at what is due.
+const EVERY: Duration = Duration::from_secs(3600);
+/// Between looks at whether the server stops.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A period that is due, or has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub class: &'static str,
+    /// First and last day.
+    pub from: String,
+    pub until: String,
+    /// Day on which its keys end.
+    pub ends_on: String,
+    pub entries: u64,
+    /// Of these, how many a hold keeps; not known before it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
+    /// The entry that says that it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<u64>,
+}
+
+/// A day as a date.
+pub fn date(day: u32) -> String {
+    let (year, month, day) = civil_from_days(i64::from(day));
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+fn midnight(day: u32) -> String {
+    format!("{}T00:00:00.000Z", date(day))
+}
+
+impl Row {
+    fn of(span: &PeriodSpan, store: &KeyStore, entries: u64) -> Row {
+        let end = span.class.period_end(span.start);
+        Row {
+            class: span.class.class().name,
+            from: date(span.start),
+            until: date(end - 1),
+            ends_on: store.retention().ends_on(span.class, span.start).map(date).unwrap_or_default(),
+            entries,
+            held: None,
+            ended_by: None,
+        }
+    }
+}
+
+fn count(reader: &Reader, period: u32) -> Result<u64> {
+    let mut count = 0;
+    reader.entries_of_period(period, |entries| {
+        count += entries.len() as u64;
+        Ok::<_, ledger::error::Error>(ControlFlow::Continue(()))
+    })?;
+    Ok(count)
+}
+
+/// What would end by a day; `told` counts the periods that were looked at.
+pub fn preview(sources: &Sources, today: u32, mut told: impl FnMut(u64)) -> Result<Vec<Row>> {
+    let due = sources.store.lock()?.due(today);
+    let mut rows = Vec::with_capacity(due.len());
+    for (place, span) in due.iter().enumerate() {
+        let entries = count(&sources.reader, span.id)?;
+        rows.push(Row::of(span, &*sources.store.lock()?, entries));
+        told(place as u64 + 1);
+    }
+    Ok(rows)
+}
+
+/// What ending keys takes.
+pub struct Ending<'a> {
+    pub sources: Sources,
+    pub views: &'a Views,
+    pub intake: &'a Intake,
+    /// Class to what the law says of it here.
+    pub bases: BTreeMap<ClassId, String>,
+    pub actor: String,
+}
+
+impl Ending<'_> {
+    /// Ends what is due, the oldest first, until there is no more or `stop` is set; `told` counts the periods.
+    pub fn run(&self, today: u32, stop: &AtomicBool, mut told: impl FnMut(u64)) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        loop {
+            let mut due = self.sources.store.lock()?.due(today);
+            due.truncate(AT_ONCE);
+            if due.is_empty() || stop.load(Ordering::Acquire) {
+                break;
+            }
+            rows.extend(self.end(&due)?);
+            told(rows.len() as u64);
+        }
+        replace(&self.sources, Some(self.intake.submitter()))?;
+        Ok(rows)
+    }
+
+    fn end(&self, due: &[PeriodSpan]) -> Result<Vec<Row>> {
+        let mut rows = Vec::with_capacity(due.len());
+        let mut records = Vec::with_capacity(due.len());
+        for span in due {
+            let held = crate::hold::keep(&self.sources, self.views, span.id)?;
+            let entries = count(&self.sources.reader, span.id)?;
+            let (row, days) = {
+                let store = self.sources.store.lock()?;
+                (Row { held: Some(held), ..Row::of(span, &store, entries) }, store.retention().days(span.class))
+            };
+            let mut fields = json!({
+                "class_name": row.class, "period": span.id, "from": midnight(span.start),
+                "until": midnight(span.class.period_end(span.start)), "entries": entries, "held": held,
+                "retention_days": days, "actor": self.actor,
+            });
+            if let Some(basis) = self.bases.get(&span.class) {
+                fields["legal_basis"] = basis.as_str().into();
+            }
+            rows.push(row);
+            records.push(OwnRecord { kind: "PERIOD_ENDED", fields, subject: None });
+        }
+        let indexes = self.intake.own(records).map_err(|why| anyhow!("record that keys end: {why}"))?;
+        // If we stop after this line: the next start finds the entries and does the rest.
+        let ended: Vec<(u32, u64)> = due.iter().map(|span| span.id).zip(indexes).collect();
+        note(&self.sources, self.views, &ended)?;
+        self.intake.submitter().bury_periods(ended.iter().map(|(period, _)| *period).collect())?;
+        destroy(&self.sources.store, &ended)?;
+        self.views.expire_noted(&self.sources, |_| {})?;
+        for (row, (_, by)) in rows.iter_mut().zip(ended) {
+            row.ended_by = Some(by);
+        }
+        Ok(rows)
+    }
+}
+
+/// Notes what views purge, while the keys can still tell what lists knew.
+fn note(sources: &Sources, views: &Views, ended: &[(u32, u64)]) -> Result<()> {
+    let documents = views.documents(&sources.catalogue);
+    for (period, _) in ended {
+        if sources.store.lock()?.ended_by(*period).is_none() {
+            views.notes().expire(*period, sources.touched(*period, &documents)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn destroy(store: &SharedStore, ended: &[(u32, u64)]) -> Result<()> {
+    for (period, by) in ended {
+        store.lock()?.end_period(*period, *by)?;
+    }
+    Ok(())
+}
+
+/// Replaces what is left of ended periods in closed segments, but for those of which a hold keeps something. Where a writer
+/// is given, the segment that it writes to is closed for that.
+pub fn replace(sources: &Sources, writer: Option<&Submitter<Companion>>) -> Result<()> {
+    let ended: BTreeMap<u32, u64> = {
+        let store = sources.store.lock()?;
+        let left = store.ended().into_iter().filter(|ended| !ended.replaced);
+        left.filter(|ended| !store.holds_of_period(ended.span.id)).map(|ended| (ended.span.id, ended.by)).collect()
+    };
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let mut whole = sources.reader.replace(&ended, |_| {})?;
+    if let Some(writer) = writer.filter(|_| !whole) {
+        writer.bury_periods(ended.keys().copied().collect())?;
+        whole = sources.reader.replace(&ended, |_| {})?;
+    }
+    if !whole {
+        return Ok(());
+    }
+    let mut store = sources.store.lock()?;
+    for period in ended.keys() {
+        store.set_replaced(*period)?;
+    }
+    Ok(store.commit()?)
+}
+
+/// Commands of the trail that the key store has not seen, in order.
+pub struct Unseen {
+    found: Vec<(&'static str, u64)>,
+}
+
+const COMMANDS: [&str; 4] = ["SUBJECT_ERASED", "HOLD_PLACED", "HOLD_RELEASED", "PERIOD_ENDED"];
+
+impl Unseen {
+    /// Looks for them: after a stop, and after a restored backup.
+    pub fn look(reader: &Reader, store: &SharedStore) -> Result<Unseen> {
+        let from = store.lock()?.erased_up_to();
+        let mut found = Vec::new();
+        reader.follow(from, |frame| {
+            let corrupt = |why: ledger::frame::Broken| ledger::error::Error::Corrupt {
+                what: format!("frame {}", frame.header.number),
+                why: why.to_string(),
+            };
+            let entries = frame.entries().map_err(corrupt)?;
+            if entries.kinds.iter().any(|kind| COMMANDS.contains(kind)) {
+                for place in 0..entries.len() {
+                    let kind = entries.record(place).map_err(corrupt)?.kind;
+                    if let Some(command) = COMMANDS.iter().find(|command| **command == kind) {
+                        found.push((*command, frame.header.first_index + place as u64));
+                    }
+                }
+            }
+            Ok(true)
+        })?;
+        found.retain(|(_, index)| *index >= from);
+        Ok(Unseen { found })
+    }
+
+    /// Does every erasure again. Whether there was any: what intake keeps of the erased must then be looked through too.
+    pub fn erase(&self, reader: &Reader, store: &SharedStore, catalogue: &Catalogue, notes: &Notes) -> Result<bool> {
+        let mut any = false;
+        for (_, index) in self.found.iter().filter(|(kind, _)| *kind == "SUBJECT_ERASED") {
+            crate::erase::again(reader, store, catalogue, notes, *index)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Does again what was decided about holds and periods, in order.
+    pub fn carry_out(&self, sources: &Sources, views: &Views) -> Result<()> {
+        for (kind, index) in &self.found {
+            let facts = {
+                let mut store = sources.store.lock()?;
+                open::facts(&sources.reader.entry(*index)?, &mut store, &sources.catalogue)?
+            };
+            let Some((_, facts)) = facts else { continue };
+            let text = |name: &str| facts.get(name).and_then(serde_json::Value::as_str);
+            match *kind {
+                "HOLD_PLACED" => {
+                    let id = text("hold_id").context("a hold has no id")?;
+                    sources.store.lock()?.place_hold(id, text("filter").unwrap_or("{}"), *index)?;
+                }
+                "HOLD_RELEASED" => {
+                    crate::hold::carry_out_release(sources, views, text("hold_id").context("a hold has no id")?)?;
+                }
+                "PERIOD_ENDED" => {
+                    let period = facts.get("period").and_then(serde_json::Value::as_u64).unwrap_or(0) as u32;
+                    if sources.store.lock()?.period_span(period).is_none() {
+                        continue;
+                    }
+                    let ended = [(period, *index)];
+                    if sources.store.lock()?.ended_by(period).is_none() {
+                        crate::hold::keep(sources, views, period)?;
+                        note(sources, views, &ended)?;
+                    }
+                    destroy(&sources.store, &ended)?;
+                }
+                _ => {}
+            }
+        }
+        views.expire_noted(sources, |_| {})?;
+        // A closed segment may have been left as it was.
+        replace(sources, None)
+    }
+}
+
+/// Ends keys on time beside the server, and moves the key store's cursor, so that a start after a crash has not much to
+/// look through.
+pub fn serve(trail: &Trail, stop: &AtomicBool) {
+    step_back(LAST);
+    let mut next = Instant::now() + FIRST;
+    while !stop.load(Ordering::Acquire) {
+        std::thread::park_timeout(TICK);
+        if Instant::now() < next {
+            continue;
+        }
+        next = Instant::now() + EVERY;
+        if let Err(error) = once(trail, stop) {
+            eprintln!("candor: keys that are due could not be ended: {error:#}: it is tried again in an hour");
+        }
+    }
+}
+
+fn once(trail: &Trail, stop: &AtomicBool) -> Result<()> {
+    // Nothing but this thread erases or ends anything while the server runs: all below has been carried out.
+    let seen = trail.intake.reader().size();
+    if trail.config.expiry == Expiry::OnTime {
+        of(trail, "candor")?.run(SystemClock.now().day(), stop, |_| {})?;
+    }
+    let mut store = trail.store.lock()?;
+    store.set_erased_up_to(seen);
+    Ok(store.commit()?)
+}
+
+/// What ending keys of a trail takes.
+pub fn of<'a>(trail: &'a Trail, actor: &str) -> Result<Ending<'a>> {
+    Ok(Ending {
+        sources: trail.sources(),
+        views: trail.views()?,
+        intake: &trail.intake,
+        bases: trail.config.legal_bases(),
+        actor: actor.to_owned(),
+    })
+}
+
+/// Today.
+pub fn today() -> u32 {
+    SystemClock.now().day()
+}
+
+/// The periods that have ended, in the order in which they did, and when.
+pub fn report(sources: &Sources) -> Result<Vec<(Row, Option<String>)>> {
+    let mut ended = sources.store.lock()?.ended();
+    ended.sort_by_key(|ended| ended.by);
+    let mut rows = Vec::with_capacity(ended.len());
+    for ended in ended {
+        let facts = {
+            let mut store = sources.store.lock()?;
+            open::facts(&sources.reader.entry(ended.by)?, &mut store, &sources.catalogue)?
+        };
+        let facts = facts.map(|(_, facts)| facts).unwrap_or_default();
+        let number = |name: &str| facts.get(name).and_then(serde_json::Value::as_u64);
+        let store = sources.store.lock()?;
+        let row = Row {
+            held: number("held"),
+            ended_by: Some(ended.by),
+            ..Row::of(&ended.span, &store, number("entries").unwrap_or(0))
+        };
+        let at = facts.get("timestamp").and_then(serde_json::Value::as_str);
+        let at = at.and_then(|text| UnixMillis::parse(text.as_bytes()).ok()).map(UnixMillis::rfc3339);
+        rows.push((row, at));
+    }
+    Ok(rows)
+}
