@@ -49,6 +49,21 @@ fn sql(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |why| StoreError::Sql(what, why)
 }
 
+/// Copies a store that somebody else may have open into another file; nothing where there is none.
+///
+/// # Errors
+/// SQLite refuses.
+pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    if !from.exists() {
+        return Ok(());
+    }
+    let source = Connection::open(from).map_err(sql("copy"))?;
+    let mut copy = Connection::open(to).map_err(sql("copy"))?;
+    rusqlite::backup::Backup::new(&source, &mut copy)
+        .and_then(|backup| backup.run_to_completion(1024, std::time::Duration::ZERO, None))
+        .map_err(sql("copy"))
+}
+
 /// What somebody signs in with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

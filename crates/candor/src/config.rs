@@ -150,6 +150,22 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "those that the system trusts",
         "PEM file of the authorities that the provider's certificate is held against.",
     ),
+    (
+        "backup.folder",
+        "none",
+        "Folder of backups, on another disk or machine; `candor serve` makes one `backup.every_hours`, and `candor backup run` at once (docs/operations.md).",
+    ),
+    (
+        "backup.recipient",
+        "none",
+        "Public half of the recovery key that backups are encrypted to, age1...; `candor backup key FILE` makes one.",
+    ),
+    ("backup.every_hours", "24", "Hours between two backups by `candor serve`, 1 to 720."),
+    (
+        "backup.keep_days",
+        "30",
+        "Days after which a backup is removed, 1 to 3650; an erased person is beyond recovery then.",
+    ),
     ("workers", "2", "Threads that validate and seal, 1 to 64."),
     (
         "sources.NAME.recipients",
@@ -238,8 +254,29 @@ pub struct Config {
     pub mail: Option<Mail>,
     pub oidc: Option<Oidc>,
     pub places: Option<PlacesConfig>,
+    pub backup: Option<Backup>,
     pub retention: BTreeMap<String, Vec<Basis>>,
     pub sources: BTreeMap<String, Source>,
+}
+
+/// Where backups go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    pub folder: PathBuf,
+    pub recipient: String,
+    #[serde(default = "backup_hours")]
+    pub every_hours: u16,
+    #[serde(default = "backup_days")]
+    pub keep_days: u16,
+}
+
+fn backup_hours() -> u16 {
+    24
+}
+
+fn backup_days() -> u16 {
+    30
 }
 
 /// Who ends keys that are due.
@@ -477,6 +514,7 @@ impl Default for Config {
             mail: None,
             oidc: None,
             places: None,
+            backup: None,
             retention: BTreeMap::new(),
             sources,
         }
@@ -515,6 +553,12 @@ impl Config {
         if let Some(url) = &self.journal {
             ledger::objects::BucketUrl::parse(url)
                 .map_err(|why| anyhow::anyhow!("check configuration: journal: {why}"))?;
+        }
+        if let Some(backup) = &self.backup {
+            crate::backup::recipient(&backup.recipient).context("check configuration")?;
+            if !(1..=720).contains(&backup.every_hours) || !(1..=3650).contains(&backup.keep_days) {
+                bail!("check configuration: backup.every_hours must be 1 to 720, backup.keep_days 1 to 3650");
+            }
         }
         for (name, bases) in &self.retention {
             if ClassId::by_name(name).is_none_or(|class| class.class().keys_live_days.is_none()) {

@@ -310,7 +310,8 @@ pub fn serve(trail: &Trail, stop: &AtomicBool) {
 }
 
 fn once(trail: &Trail, stop: &AtomicBool) -> Result<()> {
-    // Nothing but this thread erases or ends anything while the server runs: all below has been carried out.
+    let _alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"))?;
+    // Nobody else decides now: all below has been carried out.
     let seen = trail.intake.reader().size();
     if trail.config.expiry == Expiry::OnTime {
         of(trail, "candor")?.run(SystemClock.now().day(), stop, |_| {})?;

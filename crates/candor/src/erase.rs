@@ -20,6 +20,8 @@ pub struct Certificate {
     pub erased_entry: u64,
     pub completed_entry: u64,
     pub places: Vec<String>,
+    /// When the last backup that has their keys is removed.
+    pub beyond_recovery_after: String,
 }
 
 /// Erases the person that an identifier names, and all joined to them.
@@ -72,9 +74,11 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
     crate::source_state::forget_erased(trail)?;
     // 4. The certificate.
     let places = ["keys", "identifiers", "index", "owners", "sources"].map(str::to_owned).to_vec();
-    let completed = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
+    let now = ledger::clock::Clock::now(&ledger::clock::SystemClock);
+    let completed = now.rfc3339();
+    let beyond = crate::backup::last_expiry(trail)?.filter(|expires| *expires > now).unwrap_or(now).rfc3339();
     let fields =
-        json!({"erasure_id": erasure_id, "places": places, "completed": completed, "beyond_recovery_after": completed});
+        json!({"erasure_id": erasure_id, "places": places, "completed": completed, "beyond_recovery_after": beyond});
     let completed_entry = trail.intake.own_one("ERASURE_COMPLETED", fields)?;
     Ok(Certificate {
         erasure_id,
@@ -83,6 +87,7 @@ pub fn erase(trail: &Trail, kind: IdentifierType, given: &str, reason: &str, act
         erased_entry,
         completed_entry,
         places,
+        beyond_recovery_after: beyond,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The candor binary: configuration, commands, wiring.
 
 mod alerts;
+mod backup;
 mod bench;
 mod bench_http;
 mod bench_log;
@@ -9,6 +10,7 @@ mod clock_state;
 mod commands;
 mod completeness;
 mod config;
+mod control;
 mod ending;
 mod erase;
 mod follow;
@@ -19,6 +21,7 @@ mod import;
 mod ingest;
 mod intake;
 mod mail;
+mod mirror;
 mod past;
 mod people;
 mod policy;

@@ -237,9 +237,19 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .spawn_scoped(scope, || crate::alerts::run(trail, stopped))
             .context("start a thread")?;
         std::thread::Builder::new()
+            .name("control".into())
+            .spawn_scoped(scope, || crate::control::serve(trail, stopped))
+            .context("start a thread")?;
+        std::thread::Builder::new()
             .name("ending".into())
             .spawn_scoped(scope, || crate::ending::serve(trail, stopped))
             .context("start a thread")?;
+        if let Some(config) = &trail.config.backup {
+            std::thread::Builder::new()
+                .name("backup".into())
+                .spawn_scoped(scope, || crate::backup::serve(trail, config, stopped))
+                .context("start a thread")?;
+        }
         follow(scope, trail, &stop)?;
         runtime.block_on(serve(Arc::clone(&app), trail, listen, tls, || greet(trail, listen, secure, token, welcome)))
     });

@@ -18,7 +18,7 @@ use reads::guard::OwnRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{Basis, Config, Expiry, Oidc, Source};
+use crate::config::{Backup, Basis, Config, Expiry, Oidc, Source};
 use crate::past::Past;
 
 /// Characters of what changed that are kept, at most; the settings themselves are kept whole.
@@ -46,6 +46,7 @@ struct Governed {
     second_person: Vec<Sort>,
     public_url: Option<String>,
     oidc: Option<Oidc>,
+    backup: Option<Backup>,
     retention: BTreeMap<String, Vec<Basis>>,
     sources: BTreeMap<String, Source>,
 }
@@ -70,6 +71,7 @@ impl Governed {
             second_person: config.second_person,
             public_url: config.public_url,
             oidc: config.oidc,
+            backup: config.backup,
             retention: config.retention,
             sources: config.sources,
         }
@@ -83,6 +85,7 @@ impl Governed {
             policy_file: self.policy_file,
             verify_days: self.verify_days,
             expiry: self.expiry,
+            backup: self.backup,
             retention: self.retention,
             breached_passwords: self.breached_passwords,
             second_person: self.second_person,

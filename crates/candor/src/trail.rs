@@ -13,6 +13,7 @@ use ledger::disk::is_network_file_system;
 use ledger::home::Home;
 use ledger::ledger::{Ledger, Options};
 use ledger::sequencer::{Sequencer, Submitter};
+use proof::checkpoint::Checkpoint;
 use proof::note::{NoteSigner, TYPE_ED25519};
 use record::detect::Detector;
 use record::kinds::Catalogue;
@@ -107,6 +108,8 @@ pub struct Trail {
     pub settled: Settled,
     /// Id and epoch of this writer, where others could write to the same journal.
     taken_over: Option<(u64, u32)>,
+    /// What destroys keys, one at a time.
+    pub deciding: Mutex<()>,
     sequencer: Option<Sequencer<Companion>>,
     _lock: File,
 }
@@ -137,6 +140,12 @@ fn lock(data: &Path) -> Result<File> {
     }
 }
 
+/// Whether the master key comes from the environment, where no command can put another one.
+pub fn has_key_in_environment() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    std::env::var_os("CANDOR_MASTER_KEY").is_some()
+}
+
 /// The master key that the environment or the configured file has; `None` if neither is there.
 fn configured_master_key(paths: &Paths, config: &Config) -> Result<Option<MasterKey>> {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
@@ -149,6 +158,38 @@ fn configured_master_key(paths: &Paths, config: &Config) -> Result<Option<Master
         return Ok(None);
     }
     MasterKey::read(&path).with_context(|| format!("read {}", path.display())).map(Some)
+}
+
+/// Where a new master key waits to take the place of the one in use.
+pub fn next_master_key(place: &Path) -> PathBuf {
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(".next");
+    place.with_file_name(name)
+}
+
+/// Puts the new key in the place of the old one; durable.
+pub fn take_next_master_key(place: &Path) -> Result<()> {
+    std::fs::rename(next_master_key(place), place).with_context(|| format!("replace {}", place.display()))?;
+    match place.parent() {
+        Some(folder) => File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .with_context(|| format!("sync {}", folder.display())),
+        None => Ok(()),
+    }
+}
+
+/// Opens the key store, also where a rewrap was stopped before the new key had its place.
+fn open_keys(paths: &Paths, config: &Config) -> Result<KeyStore> {
+    let place = paths.master_key(config);
+    let next = next_master_key(&place);
+    match KeyStore::open(&paths.keys(), read_master_key(paths, config)?) {
+        Err(seal::error::Error::WrongMasterKey) if next.exists() => {
+            let store = KeyStore::open(&paths.keys(), MasterKey::read(&next)?)?;
+            take_next_master_key(&place)?;
+            Ok(store)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// Whether another process has the trail open and may be writing.
@@ -166,6 +207,15 @@ pub fn read_master_key(paths: &Paths, config: &Config) -> Result<MasterKey> {
 
 fn signer(store: &KeyStore) -> Result<NoteSigner> {
     NoteSigner::new(store.origin(), TYPE_ED25519, store.named(Named::LogSigning).expose()).context("make the log key")
+}
+
+/// The checkpoint of the last entry of a journal that is only read.
+pub fn newest_checkpoint(paths: &Paths, config: &Config, store: &KeyStore) -> Result<String> {
+    let disk = crate::home::to_read(paths, config)?;
+    let last = disk.segments()?.checked_sub(1).context("the journal has no segment")?;
+    let position = ledger::directory::scan(disk.as_ref(), last, |_, _| Ok(()))?.end;
+    let checkpoint = Checkpoint::new(store.origin(), position.range.size(), position.range.root());
+    Ok(checkpoint.sign(&signer(store)?))
 }
 
 fn mac(store: &KeyStore) -> KeyedHash {
@@ -263,10 +313,12 @@ impl Trail {
         }
         let guard = lock(data)?;
         let config = Config::read(data)?;
-        let master = read_master_key(&paths, &config)?;
+        crate::backup::refuse_restored(&paths, &config)?;
+        // What a stopped backup left has keys that may have been destroyed since.
+        let _ = std::fs::remove_dir_all(data.join(crate::backup::WORK));
         // The key store writes when it opens, and recovery may have to copy the last segment's good part.
         Space::new(data).for_own()?;
-        let store = KeyStore::open(&paths.keys(), master)?;
+        let store = open_keys(&paths, &config)?;
         let mut trail = Trail::assemble(paths, config, store, guard, options)?;
         trail.record_writer()?;
         trail.record_settings()?;
@@ -398,6 +450,7 @@ impl Trail {
             policy: Mutex::default(),
             settled,
             taken_over,
+            deciding: Mutex::default(),
             sequencer: Some(sequencer),
             _lock: guard,
         };

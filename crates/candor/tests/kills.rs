@@ -129,6 +129,65 @@ fn keys_whose_ending_is_killed_anywhere_have_ended_wholly_or_not_at_all() {
     assert!(killed > 15, "{killed}");
 }
 
+#[test]
+fn a_rewrap_that_is_killed_anywhere_leaves_a_key_that_opens() {
+    let folder = folder();
+    let base = folder.path().join("base");
+    let text = base.to_str().expect("UTF-8");
+    good(&["init", "--data", text]);
+    let old = std::fs::read(base.join("keys/master.key")).expect("read");
+    let killed = each_kill(&base, &["keys", "rewrap"], |data| {
+        good(&["keys", "list", "--data", data]);
+        let key = Path::new(data).join("keys/master.key");
+        good(&["keys", "rewrap", "--data", data]);
+        assert!(std::fs::read(&key).expect("read") != old && !key.with_file_name("master.key.next").exists());
+        good(&["keys", "list", "--data", data]);
+        std::fs::write(&key, &old).expect("written");
+        assert!(support::bad(1, &["keys", "list", "--data", data]).contains("master key"));
+    });
+    println!("{killed} kills of a rewrap");
+    assert!(killed > 15, "{killed}");
+}
+
+#[test]
+fn a_backup_that_is_killed_anywhere_is_there_or_not_and_the_next_one_is() {
+    let folder = folder();
+    let base = folder.path().join("base");
+    let text = base.to_str().expect("UTF-8");
+    good(&["init", "--data", text]);
+    let batch: String = (0..30).map(|number| mail(number) + "\n").collect();
+    support::ingest(text, batch.as_bytes(), &[]);
+    let key = folder.path().join("recovery.key");
+    let key = key.to_str().expect("UTF-8");
+    let made = lines(&good(&["backup", "key", key, "--json"])).remove(0);
+    let path = base.join("candor.toml");
+    let rule = format!("\n[backup]\nfolder = \"../backups\"\nrecipient = {}\n", made["recipient"]);
+    std::fs::write(&path, std::fs::read_to_string(&path).expect("read") + &rule).expect("written");
+    good(&["search", "kettle", "--data", text]);
+    let killed = each_kill(&base, &["backup", "run"], |data| {
+        let beside = |name: &str| Path::new(data).with_file_name(name).to_str().expect("UTF-8").to_owned();
+        let (backups, again) = (beside("backups"), beside("again"));
+        let whole = || match Path::new(&backups).join("candor-backup.json").exists() {
+            true => {
+                good(&["backup", "check", &backups]);
+                lines(&good(&["backup", "list", &backups, "--json"])).len()
+            }
+            false => 0,
+        };
+        let before = whole();
+        good(&["backup", "run", "--data", data]);
+        assert_eq!(whole(), before + 1);
+        // What was recorded and did not come to be is recorded as gone.
+        let (made, gone) = (count(data, "BACKUP_MADE", |_| true), count(data, "BACKUP_EXPIRED", |_| true));
+        assert_eq!(made - gone, before + 1);
+        good(&["restore", "--from", &backups, "--identity", key, "--data", &again, "--nothing-newer"]);
+        assert_eq!(lines(&good(&["search", "kettle", "--limit", "100", "--json", "--data", &again])).len(), 30);
+        good(&["verify", &again]);
+    });
+    println!("{killed} kills of a backup");
+    assert!(killed > 15, "{killed}");
+}
+
 /// strace on a server that runs, from now on.
 fn attach(server: &Server, call: &str, number: u32) -> Child {
     let mut strace = strace(call, number);

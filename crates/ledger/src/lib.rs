@@ -53,6 +53,7 @@ pub mod index;
 mod index_file;
 pub mod journal;
 pub mod ledger;
+pub mod mirror;
 pub mod objects;
 pub mod reader;
 pub mod segment;

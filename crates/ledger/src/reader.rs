@@ -135,6 +135,42 @@ impl Reader {
         }
     }
 
+    /// Segment and byte where a tree of this size ends, with the frame that closes it where that is there.
+    ///
+    /// # Errors
+    /// There is no such tree yet, or the journal cannot be read.
+    pub fn end_of(&self, size: u64) -> Result<(u32, u64), Error> {
+        let location = self.locate(size.saturating_sub(1))?;
+        let (name, mut end) = (file_name(location.segment), location.offset + location.length);
+        // A frame without entries is its header alone.
+        while let Ok(header) = Header::parse(
+            &self.disk.read(&name, end, HEAD_BYTES).map_err(io("read", format!("segment {}", location.segment)))?,
+        ) && header.count == 0
+        {
+            end += header.length as u64 + 4;
+        }
+        Ok((location.segment, end))
+    }
+
+    /// Bytes of a segment from an offset on, as far as they belong to what is published, and whether the segment ends with
+    /// them for good; `None` where there is no such segment, or no such byte of it.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn piece(&self, segment: u32, offset: u64, most: usize) -> Result<Option<(Vec<u8>, bool)>, Error> {
+        let (last, end) = self.end_of(self.size())?;
+        let name = file_name(segment);
+        let end = match segment.cmp(&last) {
+            std::cmp::Ordering::Greater => return Ok(None),
+            std::cmp::Ordering::Equal => end,
+            std::cmp::Ordering::Less => self.disk.length(&name).map_err(io("read", format!("segment {segment}")))?,
+        };
+        let Some(left) = end.checked_sub(offset) else { return Ok(None) };
+        let length = left.min(most as u64) as usize;
+        let bytes = self.disk.read(&name, offset, length).map_err(io("read", format!("segment {segment}")))?;
+        Ok(Some((bytes, segment < last && length as u64 == left)))
+    }
+
     fn locate(&self, index: u64) -> Result<Location, Error> {
         let size = self.size();
         if index >= size {

@@ -32,6 +32,7 @@ enum Command<C> {
     Batch(Batch<C>, SyncSender<Answer<C>>),
     Bury(Vec<u64>, SyncSender<Answer<C>>),
     BuryPeriods(Vec<u32>, SyncSender<Answer<C>>),
+    Close(SyncSender<Answer<C>>),
     Stop,
 }
 
@@ -72,6 +73,14 @@ impl<C> Submitter<C> {
     /// The writer has stopped.
     pub fn bury_periods(&self, periods: Vec<u32>) -> Result<(), Error> {
         self.tell(|answer| Command::BuryPeriods(periods, answer))
+    }
+
+    /// Writes the frame that carries the last checkpoint now, instead of after idleness.
+    ///
+    /// # Errors
+    /// The writer has stopped.
+    pub fn close_frame(&self) -> Result<(), Error> {
+        self.tell(Command::Close)
     }
 
     fn tell(&self, command: impl FnOnce(SyncSender<Answer<C>>) -> Command<C>) -> Result<(), Error> {
@@ -177,6 +186,10 @@ fn run<C>(
             }
             Command::BuryPeriods(periods, answer) => {
                 ledger.bury_periods(&periods)?;
+                let _ = answer.send(Ok(Vec::new()));
+            }
+            Command::Close(answer) => {
+                ledger.close()?;
                 let _ = answer.send(Ok(Vec::new()));
             }
             Command::Batch(Batch { items, mut needs }, answer) => {

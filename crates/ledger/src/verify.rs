@@ -372,18 +372,7 @@ fn check(number: u32, bytes: &[u8], progress: &Progress) -> Result<Result<Segmen
     if key.name() != header.identity.origin {
         return Ok(Err(broken(None, None, "its origin is not the name of its key".into())));
     }
-    let mut state = SegmentState {
-        length,
-        file: String::new(),
-        header: digest(&header.position),
-        end: String::new(),
-        chain: String::new(),
-        vkey: header.identity.vkey.clone(),
-        entries: 0,
-        frames: 0,
-        signed_size: 0,
-        ended: BTreeMap::new(),
-    };
+    let mut state = SegmentState::begun(length, &header.position, header.identity.vkey.clone());
     let mut position = header.position.clone();
     let keys = [key];
     while at < bytes.len() {
@@ -400,6 +389,47 @@ fn check(number: u32, bytes: &[u8], progress: &Progress) -> Result<Result<Segmen
     state.end = digest(&position);
     state.chain = header.chain(&position.before).hex();
     Ok(Ok(state))
+}
+
+/// What stands at the beginning of some bytes.
+pub(crate) enum FrameCheck {
+    /// A frame that fits, of so many bytes.
+    Whole(usize),
+    /// No whole frame yet.
+    Short,
+    /// One that does not fit.
+    Wrong(String),
+}
+
+/// Checks the frame at the start of bytes that are still coming, and moves the position over it.
+pub(crate) fn check_frame(bytes: &[u8], position: &mut Position, keys: &[VerifierKey]) -> Result<FrameCheck, Error> {
+    if matches!(Frame::parse(bytes), Err(Broken::Short)) {
+        return Ok(FrameCheck::Short);
+    }
+    let mut state = SegmentState::begun(0, position, String::new());
+    match frame(bytes, position, keys, &mut state) {
+        Ok(length) => Ok(FrameCheck::Whole(length)),
+        Err(Wrong::Newer(version)) => Err(Error::NewerVersion { what: "frame", version }),
+        Err(Wrong::Here { entry: Some(entry), what }) => Ok(FrameCheck::Wrong(format!("entry {entry}: {what}"))),
+        Err(Wrong::Here { entry: None, what }) => Ok(FrameCheck::Wrong(what)),
+    }
+}
+
+impl SegmentState {
+    fn begun(length: u64, position: &Position, vkey: String) -> SegmentState {
+        SegmentState {
+            length,
+            file: String::new(),
+            header: digest(position),
+            end: String::new(),
+            chain: String::new(),
+            vkey,
+            entries: 0,
+            frames: 0,
+            signed_size: 0,
+            ended: BTreeMap::new(),
+        }
+    }
 }
 
 enum Wrong {

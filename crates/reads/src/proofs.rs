@@ -54,6 +54,14 @@ impl Proofs {
         (published.size, published.checkpoint)
     }
 
+    /// A piece of a segment of the journal, sealed as it lies there, for who keeps a copy; see [`Reader::piece`].
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn piece(&self, segment: u32, offset: u64, most: usize) -> Result<Option<(Vec<u8>, bool)>, Error> {
+        Ok(self.reader.piece(segment, offset, most)?)
+    }
+
     /// The newest entries, at most `count`, as the proof plane has them: nothing of what a sender wrote.
     ///
     /// # Errors

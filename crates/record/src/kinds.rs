@@ -181,6 +181,8 @@ const SHIPPED: &[&str] = shipped![
     "VIEW_REBUILT" 2,
     // How much ended, what of it is held, and by which rule.
     "PERIOD_ENDED" 2,
+    // That a backup became the trail again.
+    "BACKUP_RESTORED",
 ];
 
 /// Kinds in a catalogue, at most: a frame numbers them in 16 bits, and nobody can read more.

@@ -35,6 +35,8 @@ const LOG_PAGES_MAX: u64 = 8192;
 const LOG_PAGES_HARD_MAX: u64 = 4 * LOG_PAGES_MAX;
 const DATABASE_PAGE_BYTES: usize = 4096;
 const SLOT_BYTES: usize = 512;
+/// Pages of SQLite that a copy takes at once.
+const COPIED_AT_ONCE: std::ffi::c_int = 1024;
 const ROOT_MAGIC: &[u8; 8] = b"CNDRROOT";
 const ROOT_VERSION: u16 = 1;
 
@@ -113,6 +115,39 @@ fn checkpoint(connection: &rusqlite::Connection, mode: &str) -> Result<(), Error
         .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0))
         .map_err(database("checkpoint"))?;
     Ok(())
+}
+
+/// A state of the store to be copied beside the writing.
+pub struct Snapshot {
+    connection: rusqlite::Connection,
+    root: Vec<u8>,
+}
+
+impl Snapshot {
+    /// Writes the store's two files into a folder; synced.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+        let mut copy = rusqlite::Connection::open(folder.join("store.db")).map_err(database("copy"))?;
+        rusqlite::backup::Backup::new(&self.connection, &mut copy)
+            .and_then(|backup| backup.run_to_completion(COPIED_AT_ONCE, std::time::Duration::ZERO, None))
+            .map_err(database("copy"))?;
+        copy.close().map_err(|(_, error)| database("copy")(error))?;
+        let write = || -> std::io::Result<()> {
+            let mut root = std::fs::File::create(root_path(folder))?;
+            root.write_all(&self.root)?;
+            root.sync_all()?;
+            std::fs::File::open(folder.join("store.db"))?.sync_all()
+        };
+        write().map_err(io("write", "copy of the key store"))
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Snapshot")
+    }
 }
 
 /// What one commit writes: gathered under the store's lock, written outside it.
@@ -374,6 +409,18 @@ impl Pages {
         Ok(())
     }
 
+    /// The file as it is now, whatever is written to it afterwards: pages and the root that opens them.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
+        let connection = open_database(&self.folder)?;
+        connection.execute_batch("BEGIN").map_err(database("begin"))?;
+        // The first read decides which state is seen.
+        let _: i64 = connection
+            .query_row("SELECT count(*) FROM page WHERE id = 0", [], |row| row.get(0))
+            .map_err(database("read"))?;
+        let root = std::fs::read(root_path(&self.folder)).map_err(io("read", "key store root"))?;
+        Ok(Snapshot { connection, root })
+    }
+
     /// See [`Log`].
     pub(crate) fn log(&self) -> Log {
         Log { folder: self.folder.clone(), database: Arc::clone(&self.database) }
@@ -491,6 +538,10 @@ impl Pages {
                 row.iter().map(|id| PageId { tree: id.tree, level: level + 1, number: id.number / FAN_OUT }).collect();
         }
         Ok(())
+    }
+
+    pub(crate) fn master_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(proof::encoding::hex(&self.master.0.0))
     }
 
     /// Wraps the root key by another master key.

@@ -18,6 +18,7 @@ use crate::crypto::{Key, KeyedHash, subkey};
 use crate::error::Error;
 use crate::holds::Holds;
 use crate::master::MasterKey;
+pub use crate::pages::Snapshot;
 use crate::pages::{Batch, Log, Pages, Tree};
 use crate::periods::Periods;
 use crate::random::RandomPool;
@@ -534,6 +535,20 @@ impl KeyStore {
         }
         let meta = self.meta();
         self.pages.commit(&meta)
+    }
+
+    /// The store as it is now, to be copied without its lock.
+    ///
+    /// # Errors
+    /// The store cannot be written or read.
+    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        self.commit()?;
+        self.pages.snapshot()
+    }
+
+    /// The text of the master key that wraps the store, for a backup that is encrypted itself.
+    pub fn master_text(&self) -> zeroize::Zeroizing<String> {
+        self.pages.master_text()
     }
 
     /// What has to be durable before anything sealed under the keys taken up to now is written to the journal.

@@ -257,6 +257,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/completeness/{cycle}", get(completeness::one))
         .route("/v1/changes", get(changes::list))
         .route("/v1/checkpoint", get(trail::checkpoint))
+        .route("/v1/journal/segments/{number}", get(trail::segment))
         .route("/v1/grants", get(grants::list).post(grants::create))
         .route("/v1/grants/{id}/revoke", post(grants::revoke))
         .route("/v1/keys", get(keys::list).post(keys::create))

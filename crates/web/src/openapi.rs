@@ -586,6 +586,7 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
             "/v1/customers/{id}/history": one("getCustomerHistory", "Everything about a customer, oldest first", id("id"), json_answer("entries", reference("Entries"))),
             "/v1/correlations/{id}/history": one("getCorrelationHistory", "Everything of a correlation id, oldest first", id("id"), json_answer("entries", reference("Entries"))),
             "/v1/checkpoint": get("getCheckpoint", "The signed state of the trail; it moves at most once a second", vec![], answers(json!({"200": json_answer("the checkpoint", checkpoint)}), &[])),
+            "/v1/journal/segments/{number}": get("getSegment", "A piece of the journal, sealed as it lies there, for a mirror; the header candor-segment-closed says whether the segment ends with it", vec![path("number", "segment, from 0", json!({"type": "integer", "minimum": 0, "maximum": u32::MAX})), query("offset", "first byte", json!({"type": "integer", "minimum": 0}))], answers(json!({"200": {"description": "the piece", "content": {"application/octet-stream": {"schema": {"type": "string"}}}}}), &[("404", "there is no such segment, or no such byte of it"), ("400", "the offset is not in its form")])),
             "/v1/keys": all_keys,
             "/v1/keys/{id}": one_key,
             "/v1/keys/{id}/rotate": rotate,

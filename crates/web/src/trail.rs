@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use access::api_key::Scope;
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proof::tile::TilePath;
 use proof::time::UnixMillis;
@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::auth;
 use crate::lock;
+use crate::params::Params;
 use crate::problem::Problem;
 
 /// A published checkpoint moves at most this often.
@@ -48,6 +49,33 @@ pub(crate) async fn checkpoint(State(app): State<Arc<App>>, headers: HeaderMap) 
     let (origin, vkey) = app.parts.proofs.identity();
     Ok(Json(json!({"origin": origin, "vkey": vkey, "tree_size": published.size, "checkpoint": published.text}))
         .into_response())
+}
+
+/// Bytes of a segment in one answer, at most.
+const PIECE_BYTES_MAX: usize = 4 << 20;
+
+/// A piece of the journal as it lies there: entries and sealed records, which nobody opens without keys.
+pub(crate) async fn segment(
+    State(app): State<Arc<App>>,
+    Path(number): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    auth::any_of(&app, &headers, &[Scope::Mirror])?;
+    let missing = || {
+        Problem::new(StatusCode::NOT_FOUND, "no-such-segment", "the journal has no such segment, or no such byte of it")
+    };
+    let offset = Params::read(query.as_deref(), &["offset"])?.number("offset", 0, u64::MAX)?.unwrap_or(0);
+    let number: u32 = number.parse().map_err(|_| missing())?;
+    let work = move || app.parts.proofs.piece(number, offset, PIECE_BYTES_MAX);
+    let found = tokio::task::spawn_blocking(work).await.map_err(|_| missing())??;
+    let (bytes, closed) = found.ok_or_else(missing)?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("candor-segment-closed"), if closed { "true" } else { "false" }),
+    ];
+    Ok((headers, bytes).into_response())
 }
 
 pub(crate) async fn published(

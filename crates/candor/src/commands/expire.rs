@@ -1,16 +1,17 @@
 //! `candor expire` and `candor hold`.
 
-use std::process::ExitCode;
+use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Data, Output, interrupts, moment};
+use super::{Data, Output, moment};
+use crate::control::{On, OnTrail};
 use crate::ending::{self, Row};
 use crate::hold::{self, Asked, Filter};
 use crate::progress::Progress;
-use crate::trail::{OpenMode, Trail};
 
 /// `candor expire`
 #[derive(Args)]
@@ -47,55 +48,51 @@ enum ExpireCommand {
     },
 }
 
-fn opened<T>(data: &Data, work: impl FnOnce(&Trail) -> Result<T>) -> Result<T> {
-    let trail = Trail::open(&data.data, OpenMode::default())?;
-    let result = work(&trail);
-    let closed = trail.close();
-    let value = result?;
-    closed?;
-    Ok(value)
-}
+impl OnTrail for Expire {
+    fn data(&self) -> &Path {
+        match &self.command {
+            ExpireCommand::Preview { data, .. }
+            | ExpireCommand::Run { data, .. }
+            | ExpireCommand::Report { data, .. } => &data.data,
+        }
+    }
 
-impl Expire {
-    pub fn run(self) -> Result<ExitCode> {
-        match self.command {
-            ExpireCommand::Preview { data, by, output } => {
-                let text = by.map(|day| format!("{day}T00:00:00Z"));
+    fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
+        let trail = on.trail;
+        match &self.command {
+            ExpireCommand::Preview { by, output, .. } => {
+                let text = by.as_ref().map(|day| format!("{day}T00:00:00Z"));
                 let by = moment("--by", text.as_deref())?.map_or_else(ending::today, |by| by.day());
-                let rows = opened(&data, |trail| {
-                    let mut progress = Progress::new("looking", None);
-                    ending::preview(&trail.sources(), by, |done| progress.set(done))
-                })?;
-                print(&rows, output)?;
+                let mut progress = Progress::new("looking", None);
+                let rows = ending::preview(&trail.sources(), by, |done| progress.set(done))?;
+                print(&rows, *output, out)?;
                 if !output.json {
-                    println!("{} would end by {}; nothing was ended", periods(rows.len()), ending::date(by));
+                    writeln!(out, "{} would end by {}; nothing was ended", periods(rows.len()), ending::date(by))?;
                 }
             }
-            ExpireCommand::Run { data, output } => {
-                let stop = interrupts()?;
-                let rows = opened(&data, |trail| {
-                    let mut progress = Progress::new("ending", None);
-                    ending::of(trail, &super::actor())?.run(ending::today(), &stop, |done| progress.set(done))
-                })?;
-                print(&rows, output)?;
+            ExpireCommand::Run { output, .. } => {
+                let mut progress = Progress::new("ending", None);
+                let ending = ending::of(trail, &on.actor)?;
+                let rows = ending.run(ending::today(), on.stop, |done| progress.set(done))?;
+                print(&rows, *output, out)?;
                 if !output.json {
-                    println!("{} ended; copies made outside this directory are yours to end", periods(rows.len()));
+                    let ended = periods(rows.len());
+                    writeln!(out, "{ended} ended; copies made outside this directory are yours to end")?;
                 }
             }
-            ExpireCommand::Report { data, output } => {
-                let rows = opened(&data, |trail| ending::report(&trail.sources()))?;
-                for (row, at) in &rows {
+            ExpireCommand::Report { output, .. } => {
+                for (row, at) in ending::report(&trail.sources())? {
                     if output.json {
                         let mut value = serde_json::to_value(row)?;
-                        value["ended_at"] = at.as_deref().map_or(Value::Null, Value::from);
-                        println!("{value}");
+                        value["ended_at"] = at.map_or(Value::Null, Value::from);
+                        writeln!(out, "{value}")?;
                     } else {
-                        println!("{}  {}", at.as_deref().unwrap_or("-"), line(row));
+                        writeln!(out, "{}  {}", at.as_deref().unwrap_or("-"), line(&row))?;
                     }
                 }
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 
@@ -110,12 +107,12 @@ fn line(row: &Row) -> String {
     format!("{:<14} {} to {}  {:>9} {entries}{held}{by}", row.class, row.from, row.until, row.entries)
 }
 
-fn print(rows: &[Row], output: Output) -> Result<()> {
+fn print(rows: &[Row], output: Output, out: &mut dyn Write) -> Result<()> {
     for row in rows {
         if output.json {
-            println!("{}", serde_json::to_string(row)?);
+            writeln!(out, "{}", serde_json::to_string(row)?)?;
         } else {
-            println!("{}", line(row));
+            writeln!(out, "{}", line(row))?;
         }
     }
     Ok(())
@@ -185,53 +182,67 @@ enum HoldCommand {
     },
 }
 
-impl Hold {
-    pub fn run(self) -> Result<ExitCode> {
-        match self.command {
-            HoldCommand::Place { data, customer, address, phone, correlation, kind, from, until, reason, output } => {
-                let time = |option, given: Option<String>| -> Result<Option<String>> {
+impl OnTrail for Hold {
+    fn data(&self) -> &Path {
+        match &self.command {
+            HoldCommand::Place { data, .. } | HoldCommand::List { data, .. } | HoldCommand::Release { data, .. } => {
+                &data.data
+            }
+        }
+    }
+
+    fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
+        let trail = on.trail;
+        match &self.command {
+            HoldCommand::Place { customer, address, phone, correlation, kind, from, until, reason, output, .. } => {
+                let time = |option, given: &Option<String>| -> Result<Option<String>> {
                     Ok(moment(option, given.as_deref())?.map(|at| at.rfc3339()))
                 };
                 let (from, until) = (time("--from", from)?, time("--until", until)?);
                 if from.as_ref().zip(until.as_ref()).is_some_and(|(from, until)| from >= until) {
                     bail!("hold: --from must be before --until");
                 }
-                let filter = Filter { correlation_id: correlation, kinds: kind, from, until, ..Filter::default() };
-                let person = super::Person { customer, address, phone };
+                let filter = Filter {
+                    correlation_id: correlation.clone(),
+                    kinds: kind.clone(),
+                    from,
+                    until,
+                    ..Filter::default()
+                };
+                let person =
+                    super::Person { customer: customer.clone(), address: address.clone(), phone: phone.clone() };
                 let named = person.customer.is_some() || person.address.is_some() || person.phone.is_some();
                 let person = named.then(|| super::look::identifier(&person)).transpose()?;
-                let (id, entry) =
-                    opened(&data, |trail| hold::place(trail, Asked { person, filter, reason }, &super::actor()))?;
+                let asked = Asked { person, filter, reason: reason.clone() };
+                let (id, entry) = hold::place(trail, asked, &on.actor)?;
                 if output.json {
-                    println!("{}", json!({"hold_id": id, "entry": entry}));
+                    writeln!(out, "{}", json!({"hold_id": id, "entry": entry}))?;
                 } else {
-                    println!("{id} holds from now on (entry {entry}); `candor hold release {id}` ends it");
+                    writeln!(out, "{id} holds from now on (entry {entry}); `candor hold release {id}` ends it")?;
                 }
             }
-            HoldCommand::List { data, output } => {
-                let holds = opened(&data, |trail| Ok(trail.store.lock()?.holds().to_vec()))?;
+            HoldCommand::List { output, .. } => {
+                let holds = trail.store.lock()?.holds().to_vec();
                 for hold in holds {
                     let filter: Value = serde_json::from_str(&hold.filter).unwrap_or_default();
                     if output.json {
-                        println!(
-                            "{}",
-                            json!({"hold_id": hold.id, "live": hold.is_live(), "placed_by": hold.placed_by, "filter": filter, "kept": hold.ring_entries()})
-                        );
+                        let row = json!({"hold_id": hold.id, "live": hold.is_live(), "placed_by": hold.placed_by, "filter": filter, "kept": hold.ring_entries()});
+                        writeln!(out, "{row}")?;
                     } else {
                         let state = if hold.is_live() { "holds" } else { "released" };
-                        println!("{}  {state:<8}  keeps {} entries  {filter}", hold.id, hold.ring_entries());
+                        writeln!(out, "{}  {state:<8}  keeps {} entries  {filter}", hold.id, hold.ring_entries())?;
                     }
                 }
             }
-            HoldCommand::Release { data, id, reason, output } => {
-                let entry = opened(&data, |trail| hold::release(trail, &id, &reason, &super::actor()))?;
+            HoldCommand::Release { id, reason, output, .. } => {
+                let entry = hold::release(trail, id, reason, &on.actor)?;
                 if output.json {
-                    println!("{}", json!({"hold_id": id, "entry": entry}));
+                    writeln!(out, "{}", json!({"hold_id": id, "entry": entry}))?;
                 } else {
-                    println!("{id} is released (entry {entry}); what only it kept is gone");
+                    writeln!(out, "{id} is released (entry {entry}); what only it kept is gone")?;
                 }
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use super::{Data, Output, Person, look};
 use ledger::objects::Locking;
 
 use crate::config::Config;
+use crate::control::{On, OnTrail};
 use crate::trail::{OpenMode, Paths, Trail};
 
 /// `candor erase`
@@ -52,7 +53,10 @@ impl Erase {
                 certificate.entries, certificate.erased_entry, certificate.completed_entry
             );
             println!("places: {}", certificate.places.join(", "));
-            println!("copies made outside this directory (backups, exports) are yours to erase");
+            println!(
+                "beyond recovery after {}; other copies made outside this directory are yours to erase",
+                certificate.beyond_recovery_after
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -85,33 +89,39 @@ enum KeysCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Wrap the key store by a new master key; the old one opens nothing afterwards.
+    /// Wrap the key store by a new master key; the old one opens nothing afterwards. Also while the server runs.
+    ///
+    /// Without --new-master-key the key's file is replaced in its place; a stop at any point leaves a file that opens.
     Rewrap {
         #[command(flatten)]
         data: Data,
-        /// File that the new master key is written to; it must not exist.
+        /// File that the new master key is written to; it must not exist. candor.toml names it from then on.
         #[arg(long, value_name = "FILE")]
-        new_master_key: PathBuf,
+        new_master_key: Option<PathBuf>,
     },
 }
 
-impl Keys {
-    pub fn run(self) -> Result<ExitCode> {
-        match self.command {
-            KeysCommand::List { data, output } => list(&data.data, output),
-            KeysCommand::Rewrap { data, new_master_key } => rewrap(&data.data, &new_master_key),
+impl OnTrail for Keys {
+    fn data(&self) -> &Path {
+        match &self.command {
+            KeysCommand::List { data, .. } | KeysCommand::Rewrap { data, .. } => &data.data,
+        }
+    }
+
+    fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
+        match &self.command {
+            KeysCommand::List { output, .. } => list(on.trail, *output, out),
+            KeysCommand::Rewrap { new_master_key, .. } => rewrap(on, new_master_key.as_deref(), out),
         }
     }
 }
 
-fn list(data: &Path, output: Output) -> Result<ExitCode> {
-    let trail = Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() })?;
+fn list(trail: &Trail, output: Output, out: &mut dyn Write) -> Result<()> {
     let (generation, subjects, periods) = {
         let store = trail.store.lock()?;
         (store.generation(), store.subject_count(), store.period_counts())
     };
     let vkey = trail.intake.reader().identity().vkey.clone();
-    trail.close()?;
     let count = |place: usize| periods.get(&(place as u8)).copied().unwrap_or_default();
     if output.json {
         let classes: serde_json::Map<String, serde_json::Value> = CLASSES
@@ -119,32 +129,62 @@ fn list(data: &Path, output: Output) -> Result<ExitCode> {
             .enumerate()
             .map(|(place, class)| (class.name.to_owned(), json!({"live": count(place).0, "destroyed": count(place).1})))
             .collect();
-        println!("{}", json!({"generation": generation, "subjects_ever": subjects, "periods": classes, "vkey": vkey}));
+        let row = json!({"generation": generation, "subjects_ever": subjects, "periods": classes, "vkey": vkey});
+        writeln!(out, "{row}")?;
     } else {
-        println!("generation {generation} (keys ever made), {subjects} subjects ever");
-        println!("log key    {vkey}");
+        writeln!(out, "generation {generation} (keys ever made), {subjects} subjects ever")?;
+        writeln!(out, "log key    {vkey}")?;
         for (place, class) in CLASSES.iter().enumerate() {
-            println!("{:<14} {:>5} periods live, {:>5} destroyed", class.name, count(place).0, count(place).1);
+            let (live, destroyed) = count(place);
+            writeln!(out, "{:<14} {live:>5} periods live, {destroyed:>5} destroyed", class.name)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn rewrap(data: &Path, new: &Path) -> Result<ExitCode> {
-    let trail = Trail::open(data, OpenMode { without_views: true, ..OpenMode::default() })?;
+fn rewrap(on: &On<'_>, new: Option<&Path>, out: &mut dyn Write) -> Result<()> {
+    let trail = on.trail;
     let key = MasterKey::generate(&mut RandomPool::default());
+    let place = trail.paths.master_key(&trail.config);
+    let beside = crate::trail::next_master_key(&place);
+    let file = match new {
+        Some(new) => on.folder.join(new),
+        None if crate::trail::has_key_in_environment() || !place.exists() => bail!(
+            "keys: the master key in use is not that of {}: give --new-master-key FILE, and hand on what is in it",
+            place.display()
+        ),
+        None => {
+            // Left by a rewrap that was stopped before it wrapped anything: the key in use opened the store.
+            let _ = std::fs::remove_file(&beside);
+            beside.clone()
+        }
+    };
     // The new key is durable in its file before anything is wrapped by it.
-    key.write(new).with_context(|| format!("write {}", new.display()))?;
+    key.write(&file).with_context(|| format!("write {}", file.display()))?;
     let generation = {
         let mut store = trail.store.lock()?;
         store.rewrap(key)?;
         store.generation()
     };
-    let fields = json!({"actor": super::actor(), "generation": generation});
+    if new.is_none() {
+        // If we stop before this line: the next start finds the new key beside the old one, and does it.
+        crate::trail::take_next_master_key(&place)?;
+    }
+    let fields = json!({"actor": on.actor, "generation": generation});
     trail.intake.own_one("KEYS_REWRAPPED", fields)?;
-    trail.close()?;
-    println!("rewrapped: set master_key_file in candor.toml to {}, and destroy the old key file", new.display());
-    Ok(ExitCode::SUCCESS)
+    match new {
+        Some(_) => writeln!(
+            out,
+            "rewrapped: set master_key_file in candor.toml to {}, and destroy the old key file",
+            file.display()
+        )?,
+        None => writeln!(
+            out,
+            "rewrapped: {} has the new key; back it up, and destroy copies of the old one",
+            place.display()
+        )?,
+    }
+    Ok(())
 }
 
 /// `candor rebuild`
@@ -267,6 +307,14 @@ fn examine(data: &Path) -> Vec<Finding> {
         None => say("risk", "whether the clock is synchronised is not known", "install systemd-timesyncd or chrony"),
     }
     examine_server(data, &config, &mut say);
+    match &config.backup {
+        Some(_) => say("good", "backups are made (candor backup list FOLDER)", ""),
+        None => say(
+            "risk",
+            "no backups are made",
+            "set backup.folder and backup.recipient, or copy keys/ and the journal yourself",
+        ),
+    }
     if let Some(url) = &config.journal {
         examine_bucket(data, &config, url, &mut say);
     }

@@ -2,6 +2,7 @@
 
 mod add;
 mod api_key;
+mod backup;
 mod completeness;
 mod expire;
 mod import;
@@ -25,6 +26,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use proof::time::UnixMillis;
+
+use crate::control::{self, OnTrail};
 
 /// An audit trail for everything a business says to and does for its customers.
 ///
@@ -130,6 +133,17 @@ enum Command {
     Expire(expire::Expire),
     /// Keep what a court or a regulator asks to be kept, although its keys are due.
     Hold(expire::Hold),
+    /// Backups, encrypted to a key that is not here; `candor serve` makes one a day where candor.toml says where.
+    Backup(backup::Backup),
+    /// Make a data directory from a backup and the recovery key.
+    ///
+    /// The journal is verified in whole. The trail goes on only where it is known that nothing was signed after the backup;
+    /// else a successor is opened (`candor init --succeeds DIR`), whose first entry names where this one ends.
+    Restore(backup::Restore),
+    /// Keep a second copy of a server's journal on this machine, without keys, each frame verified before it is written.
+    ///
+    /// What a server takes back or changes is noticed by who has a mirror.
+    Mirror(crate::mirror::MirrorCommand),
     /// Serve the trail over HTTP, and follow the logs of its sources.
     ///
     /// Where there is no trail yet it is made; where there is no admin key, one is made and printed, this once. SIGTERM or Ctrl-C: what was taken is
@@ -188,15 +202,18 @@ pub fn run() -> ExitCode {
         Command::Receipt(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Erase(command) => command.run(),
-        Command::Expire(command) => command.run(),
-        Command::Hold(command) => command.run(),
+        Command::Expire(command) => control::run(&command),
+        Command::Hold(command) => control::run(&command),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Mirror(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::ApiKey(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Source(command) => command.run(),
         Command::Watch(command) => command.run(),
         Command::Alert(command) => command.run(),
-        Command::Keys(command) => command.run(),
+        Command::Keys(command) => control::run(&command),
         Command::Rebuild(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Doctor(command) => command.run(),
@@ -209,6 +226,17 @@ pub fn run() -> ExitCode {
             eprintln!("candor: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A command that a running server does for who asked it, from its arguments.
+pub fn online(arguments: &[String]) -> Result<Box<dyn OnTrail>> {
+    match Cli::try_parse_from(arguments)?.command {
+        Command::Expire(command) => Ok(Box::new(command)),
+        Command::Hold(command) => Ok(Box::new(command)),
+        Command::Backup(command) => Ok(Box::new(command)),
+        Command::Keys(command) => Ok(Box::new(command)),
+        _ => anyhow::bail!("the server that has this trail does not take this command: stop it first"),
     }
 }
 

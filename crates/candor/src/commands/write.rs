@@ -24,7 +24,7 @@ pub struct Init {
     #[arg(long)]
     origin: Option<String>,
     /// The trail that this one goes on from, where its journal was restored short and can't go on itself: its data
-    /// directory, or a file with its last signed checkpoint. The first entry of the new trail names it.
+    /// directory, or a file with its last signed checkpoint or a copy of its high-water mark. The first entry of the new trail names it.
     #[arg(long, value_name = "PATH")]
     succeeds: Option<PathBuf>,
     #[command(flatten)]
@@ -34,8 +34,15 @@ pub struct Init {
 /// The signed checkpoint that a data directory or a file has.
 fn checkpoint_of(path: &Path) -> Result<String> {
     let text = if path.is_dir() {
-        let mark = HighWater::read(&path.join("keys/highwater"), None)?;
-        mark.with_context(|| format!("read {}: it has no high-water mark", path.display()))?.checkpoint
+        match crate::backup::last_checkpoint(path)? {
+            Some(checkpoint) => checkpoint,
+            None => {
+                let mark = HighWater::read(&path.join("keys/highwater"), None)?;
+                mark.with_context(|| format!("read {}: it has no high-water mark", path.display()))?.checkpoint
+            }
+        }
+    } else if let Ok(Some(mark)) = HighWater::read(path, None) {
+        mark.checkpoint
     } else {
         std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?
     };

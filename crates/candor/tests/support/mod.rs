@@ -95,18 +95,23 @@ pub fn copy_folder(from: &Path, to: &Path) {
         let target = to.join(path.file_name().expect("a name"));
         if path.is_dir() {
             copy_folder(&path, &target)
-        } else {
+        } else if path.is_file() {
+            // The socket of a server that runs is no part of a copy.
             std::fs::copy(&path, &target).map(drop).expect("copied")
         }
     }
 }
 
-/// Every file below a folder.
+/// Every file below a folder; sockets are none.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(folder).expect("readable") {
         let path = item.expect("an item").path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else if path.is_file() {
+            found.push(path)
+        }
     }
     found.sort();
     found

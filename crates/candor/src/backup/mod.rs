@@ -1,0 +1,310 @@
+//! Backups: a folder that Candor manages, encrypted to a recovery key whose other half is not on this machine
+//! (`docs/formats/backup.md`).
+//!
+//! What a backup has is written and synced before its manifest, so a manifest never names a file that is not there. Its own
+//! entry is in it, so that what is restored of a machine that stopped after it lacks nothing that was signed. Segments that
+//! did not change are not copied again. What a stop leaves is taken away by the next backup.
+
+mod make;
+mod restore;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use proof::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use make::{make, serve};
+pub use restore::{Asked, accept, last_checkpoint, refuse_restored, restore};
+
+const MARK: &str = "candor-backup.json";
+/// Where in the data directory the key store is copied to while a backup is made.
+pub const WORK: &str = "backup.tmp";
+const VERSION: u16 = 1;
+const DAY_MS: u64 = 86_400_000;
+
+/// Whose backups a folder has.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    v: u16,
+    origin: String,
+    vkey: String,
+}
+
+/// One encrypted file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    /// Name in the folder.
+    file: String,
+    /// Bytes and SHA-256 of what lies there.
+    bytes: u64,
+    sha256: String,
+}
+
+/// A segment of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Segment {
+    number: u32,
+    /// Bytes of it that are in the backup, in clear.
+    length: u64,
+    /// How the file was told apart from one that changed: inode and time of change in nanoseconds.
+    inode: u64,
+    changed_ns: i64,
+    part: Part,
+}
+
+/// What a backup consists of; nothing in it is about a person.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    v: u16,
+    pub backup_id: String,
+    origin: String,
+    vkey: String,
+    pub made: String,
+    pub expires: String,
+    pub size: u64,
+    root: String,
+    pub generation: u64,
+    /// Whether the journal is in a bucket, which keeps it itself.
+    journal_elsewhere: bool,
+    segments: Vec<Segment>,
+    state: Part,
+}
+
+impl Manifest {
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.segments.iter().map(|segment| &segment.part).chain([&self.state])
+    }
+
+    /// Bytes of all its files, shared ones too.
+    pub fn bytes(&self) -> u64 {
+        self.parts().map(|part| part.bytes).sum()
+    }
+
+    fn expires_at(&self) -> UnixMillis {
+        UnixMillis::parse(self.expires.as_bytes()).unwrap_or_default()
+    }
+}
+
+/// A folder of backups.
+pub struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens a folder for one trail's backups, which is made if it is not there.
+    fn open(path: &Path, mark: &Mark) -> Result<Folder> {
+        crate::trail::make_private(path)?;
+        crate::trail::make_private(&path.join("backups"))?;
+        crate::trail::make_private(&path.join("files"))?;
+        let lock = lock(path)?;
+        let file = path.join(MARK);
+        match std::fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_whole(&file, serde_json::to_string_pretty(mark)?.as_bytes())?;
+            }
+            bytes => {
+                let held: Mark = serde_json::from_slice(&bytes.with_context(|| format!("read {}", file.display()))?)
+                    .with_context(|| format!("read {}", file.display()))?;
+                if held != *mark {
+                    bail!("backup {}: it has backups of {}: choose another folder", path.display(), held.origin);
+                }
+            }
+        }
+        Ok(Folder { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Opens a folder to read its backups.
+    pub fn read(path: &Path) -> Result<Folder> {
+        if !path.join(MARK).exists() {
+            bail!("backup {}: there are no backups here", path.display());
+        }
+        Ok(Folder { path: path.to_owned(), _lock: lock(path)? })
+    }
+
+    fn manifest_path(&self, id: &str) -> PathBuf {
+        self.path.join("backups").join(format!("{id}.json"))
+    }
+
+    /// The backups, the oldest first. One that does not read is told and left out.
+    pub fn manifests(&self) -> Result<Vec<Manifest>> {
+        let mut all = Vec::new();
+        for name in self.names("backups")? {
+            if !name.ends_with(".json") {
+                continue;
+            }
+            let path = self.path.join("backups").join(&name);
+            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            match serde_json::from_slice::<Manifest>(&bytes) {
+                Ok(manifest) if manifest.v == VERSION => all.push(manifest),
+                Ok(manifest) => eprintln!("candor: backup {}: version {} is not known", name, manifest.v),
+                Err(error) => eprintln!("candor: backup {name}: its manifest does not read ({error})"),
+            }
+        }
+        all.sort_by(|a, b| a.made.cmp(&b.made));
+        Ok(all)
+    }
+
+    fn names(&self, below: &str) -> Result<Vec<String>> {
+        let folder = self.path.join(below);
+        let mut names = Vec::new();
+        for item in std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            names.extend(item?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn file(&self, part: &Part) -> PathBuf {
+        self.path.join("files").join(&part.file)
+    }
+
+    /// Whether a file is what the manifest says.
+    fn check(&self, part: &Part) -> Result<()> {
+        let path = self.file(part);
+        let mut file = Counted::new(File::open(&path).with_context(|| format!("read {}", path.display()))?);
+        io::copy(&mut file, &mut io::sink()).with_context(|| format!("read {}", path.display()))?;
+        if file.bytes != part.bytes || hex(file.hash) != part.sha256 {
+            bail!("{}: it is not what was written: another backup may have it whole", path.display());
+        }
+        Ok(())
+    }
+
+    /// Checks every file of a backup; `told` counts bytes.
+    pub fn check_all(&self, manifest: &Manifest, mut told: impl FnMut(u64)) -> Result<()> {
+        let mut done = 0;
+        for part in manifest.parts() {
+            self.check(part)?;
+            done += part.bytes;
+            told(done);
+        }
+        Ok(())
+    }
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path.join("lock")).with_context(|| format!("lock {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => bail!("backup {}: another process is at it", path.display()),
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    proof::encoding::hex(&hash.finalize())
+}
+
+/// Writes a file beside its place, synced, and renames it.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let part = path.with_extension("part");
+    let write = || -> io::Result<()> {
+        let mut file = private(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)?;
+        sync_folder(path)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Hashes and counts what goes through it.
+struct Counted<T> {
+    inner: T,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<T> Counted<T> {
+    fn new(inner: T) -> Counted<T> {
+        Counted { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+}
+
+impl<T: Write> Write for Counted<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.note(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: Read> Read for Counted<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(bytes)?;
+        self.note(&bytes[..count]);
+        Ok(count)
+    }
+}
+
+/// Makes a recovery key: the secret half goes to a file that must not exist; gives the public one.
+pub fn make_key(path: &Path) -> Result<String> {
+    use age::secrecy::ExposeSecret;
+    use std::os::unix::fs::OpenOptionsExt;
+    let identity = age::x25519::Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let text = zeroize::Zeroizing::new(format!(
+        "# Candor recovery key (age). Who has it and a backup reads everything: keep it off this machine, twice.\n# public: {recipient}\n{}\n",
+        identity.to_string().expose_secret()
+    ));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("write {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(recipient)
+}
+
+/// Reads the public half.
+pub fn recipient(text: &str) -> Result<age::x25519::Recipient> {
+    text.parse().map_err(|why| anyhow::anyhow!("backup.recipient is no age recipient such as age1...: {why}"))
+}
+
+/// When the last of the backups that were made, and may still be there, is removed.
+pub fn last_expiry(trail: &crate::trail::Trail) -> Result<Option<UnixMillis>> {
+    let past = trail.past()?;
+    let mut last = None;
+    for index in trail.views()?.newest(vec![views::words::filter("kind", "BACKUP_MADE")], LOOKED_AT_MAX)? {
+        if let Some((_, facts)) = past.facts(index)? {
+            let expires = facts.get("expires").and_then(serde_json::Value::as_str).unwrap_or_default();
+            last = last.max(UnixMillis::parse(expires.as_bytes()).ok());
+        }
+    }
+    Ok(last)
+}
+
+/// Backups that are looked at for the last that expires: an hourly one of a month.
+const LOOKED_AT_MAX: usize = 1000;

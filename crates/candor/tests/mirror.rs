@@ -1,0 +1,122 @@
+//! A mirror follows a server and believes nothing; with the keys of a backup it is the trail again.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::http::Server;
+use support::{bad, copy_folder, folder, good, ingest, lines};
+
+fn mails(from: u32) -> String {
+    let mail = |number: u32| {
+        format!(
+            r#"{{"timestamp":"2026-11-20T08:00:00Z","event_type":"EMAIL_SENT","correlation_id":"o-{number}","source_component":"shop","environment":"test","severity":"info","event_id":"e-{number}","email_id":"m-{number}","recipient_details":{{"customer_id":"c-{}"}},"message_content":{{"subject":"a kettle of {}"}}}}"#,
+            number % 3,
+            ["lantern", "umbrella", "blanket"][number as usize % 3]
+        ) + "\n"
+    };
+    (from..from + 30).map(mail).collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+struct Scene {
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn arguments(&self, server: &Server, to: &str) -> Vec<String> {
+        let (key, to) = (self.at("mirror.key"), self.at(to));
+        let from = format!("http://{}", server.address);
+        ["mirror", "--from", &from, "--key-file", text(&key), "--to", text(&to), "--json"].map(str::to_owned).to_vec()
+    }
+
+    fn mirror(&self, server: &Server, to: &str) -> Value {
+        let arguments = self.arguments(server, to);
+        lines(&good(&arguments.iter().map(String::as_str).collect::<Vec<_>>())).remove(0)
+    }
+
+    fn refused(&self, server: &Server, to: &str) -> String {
+        let arguments = self.arguments(server, to);
+        bad(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+fn entries(path: &Path) -> u64 {
+    lines(&good(&["verify", "--json", text(path)])).remove(0)["entries"].as_u64().expect("a count")
+}
+
+#[test]
+fn a_mirror_follows_verifies_each_frame_and_notices_what_is_taken_back() {
+    let scene = Scene { folder: folder() };
+    let path = scene.at("trail");
+    let data = text(&path);
+    good(&["init", "--data", data]);
+    let key = good(&["apikey", "add", "--scope", "mirror", "--data", data]);
+    std::fs::write(scene.at("mirror.key"), key).expect("written");
+    let made = lines(&good(&["backup", "key", text(&scene.at("recovery.key")), "--json"])).remove(0);
+    let config = path.join("candor.toml");
+    let rule = format!("\n[backup]\nfolder = \"../backups\"\nrecipient = {}\n", made["recipient"]);
+    std::fs::write(&config, std::fs::read_to_string(&config).expect("read") + &rule).expect("written");
+    assert_eq!(ingest(data, mails(0).as_bytes(), &[]).0, 0);
+
+    let server = Server::start(&path);
+    let first = scene.mirror(&server, "mirror");
+    assert!(first["size"].as_u64() > Some(30));
+    assert_eq!(entries(&scene.at("mirror/journal")), first["size"].as_u64().expect("a size"));
+    assert!(server.stop());
+    good(&["backup", "run", "--data", data]);
+    // What the server had at that moment, to be put back later.
+    copy_folder(&path, &scene.at("then"));
+    assert_eq!(ingest(data, mails(30).as_bytes(), &[]).0, 0);
+
+    // A stop in the middle of a frame leaves a tail that the next run takes away.
+    let segment = scene.at("mirror/journal/0000000000.seg");
+    let length = std::fs::metadata(&segment).expect("there").len();
+    std::fs::OpenOptions::new().write(true).open(&segment).expect("open").set_len(length - 40).expect("cut");
+    let server = Server::start(&path);
+    let second = scene.mirror(&server, "mirror");
+    assert!(second["size"].as_u64() >= first["size"].as_u64().map(|size| size + 30));
+    assert_eq!(entries(&scene.at("mirror/journal")), second["size"].as_u64().expect("a size"));
+    // Any byte of the copy is a byte of the journal.
+    let (here, there) =
+        (std::fs::read(&segment).expect("read"), std::fs::read(path.join("journal/0000000000.seg")).expect("read"));
+    assert_eq!(here, there[..here.len()]);
+    assert!(server.stop());
+
+    // The server goes back and on another way: the mirror says so, and stays as it was.
+    let forked = scene.at("then");
+    assert_eq!(ingest(text(&forked), mails(60).as_bytes(), &[]).0, 0);
+    assert_eq!(ingest(text(&forked), mails(90).as_bytes(), &[]).0, 0);
+    assert_eq!(ingest(text(&forked), mails(120).as_bytes(), &[]).0, 0);
+    let server = Server::start(&forked);
+    let refused = scene.refused(&server, "mirror");
+    assert!(
+        refused.contains("does not go on from what this mirror has") || refused.contains("rolled back"),
+        "{refused}"
+    );
+    assert_eq!(entries(&scene.at("mirror/journal")), second["size"].as_u64().expect("a size"));
+    // Another key of the trail is not taken for it.
+    let mut arguments = scene.arguments(&server, "mirror");
+    arguments.extend(["--key".to_owned(), "other.example/1+00000000+AAAA".to_owned()]);
+    assert!(bad(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).contains("another trail"));
+    assert!(server.stop());
+
+    // Both machines are lost: keys of the backup and journal of the mirror are the trail, all of it.
+    let (backups, key, again) = (scene.at("backups"), scene.at("recovery.key"), scene.at("again"));
+    let journal = scene.at("mirror/journal");
+    let restore = ["restore", "--from", text(&backups), "--identity", text(&key), "--data", text(&again)];
+    let mut arguments = restore.to_vec();
+    arguments.extend(["--journal", text(&journal), "--nothing-newer"]);
+    good(&arguments);
+    let found = lines(&good(&["search", "kettle", "--limit", "1000", "--json", "--data", text(&again)]));
+    assert_eq!(found.len(), 60);
+    good(&["verify", text(&again)]);
+}
