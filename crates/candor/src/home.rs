@@ -73,6 +73,8 @@ fn credentials(data: &Path, config: &Config) -> Result<Credentials> {
         if text.len() > CREDENTIALS_BYTES_MAX {
             bail!("read {}: more than {CREDENTIALS_BYTES_MAX} bytes are no credentials", path.display());
         }
+        // Of one origin, all of them.
+        (id, secret, token) = (None, None, None);
         let mut is_default = true;
         for line in text.lines().map(str::trim) {
             if line.starts_with('[') {

@@ -193,6 +193,10 @@ impl Ledger {
         if position.generation > options.key_generation {
             return Err(Error::KeysMissing { missing: position.generation - options.key_generation });
         }
+        let epoch = position.epoch.checked_add(1).ok_or_else(|| Error::Corrupt {
+            what: "the last frame".into(),
+            why: "its epoch is the last that there can be".into(),
+        })?;
         let rule = ClockRule::start(options.clock.as_ref(), position.at, options.accept_clock)?;
         let rebuild = |segment: u32| rebuild_index(disk.as_ref(), segment);
         let mut index = SegmentIndex::load(&options.derived, scan.header.number, rebuild)?;
@@ -220,7 +224,7 @@ impl Ledger {
         Ok(Ledger {
             journal,
             disk,
-            epoch: position.epoch + 1,
+            epoch,
             position,
             clock: options.clock,
             rule,
@@ -561,9 +565,17 @@ fn read_tail(
         recovered.torn_bytes += length - scan.good_bytes;
         cut_tail(disk, &scan)?;
     }
+    if let Home::Objects(objects) = home {
+        objects.check_tail(&scan)?;
+    }
     if last > 0 {
         let (before, _) = read_header(disk, last - 1)?;
-        if before.chain(&header.position.before) != header.before {
+        // Objects are made by who has the bucket's credentials, so their header is held against what it goes on from.
+        let goes_on = match home {
+            Home::Directory(_) => true,
+            Home::Objects(_) => crate::directory::scan(disk, last - 1, |_, _| Ok(()))?.end == header.position,
+        };
+        if before.chain(&header.position.before) != header.before || !goes_on {
             return Err(Error::Corrupt {
                 what: format!("segment {last}"),
                 why: "it does not follow the segment before".into(),

@@ -120,6 +120,24 @@ fn what_is_planted_counts_for_nothing_and_is_told() {
     assert!(finding.frame == Some(3) && finding.what.contains("second version"), "{finding}");
     let odd: Vec<u64> = objects.odd().keys().copied().collect();
     assert_eq!(odd, [3, 5, 70, 80]);
+    drop(ledger);
+    // What stands beyond a gap is no segment, and hides nothing.
+    weed.python("s3.put_object(Bucket='planted', Key='t/frames/0000000128/00', Body=b'no frame')");
+    let objects = weed.objects("planted", "t");
+    assert_eq!(objects.segments().expect("counted"), 2);
+    let report = ledger::verify::verify(objects.as_ref(), &Default::default(), &Default::default(), &|_, _| {});
+    let report = report.expect("read");
+    assert!(report.entries == 400 && report.finding.is_some_and(|finding| finding.frame == Some(3)));
+    // A segment that begins after one that is not whole is told, and nothing goes on after an object that is no frame.
+    weed.python(
+        "s3.put_object(Bucket='planted', Key='t/frames/0000000002/00', Body=b'no frame')\n\
+        s3.put_object(Bucket='planted', Key='t/frames/0000000001/17', Body=b'')",
+    );
+    let objects = weed.objects("planted", "t");
+    assert_eq!(objects.segments().expect("counted"), 2);
+    assert!(Disk::odd(objects.as_ref(), 1).expect("read").values().any(|what| what.contains("not whole")));
+    let refused = open_home(&home(&objects), folder.path()).map(drop).expect_err("it is refused");
+    assert!(refused.to_string().contains("not one frame"), "{refused}");
 }
 
 #[test]

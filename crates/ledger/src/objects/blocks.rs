@@ -40,7 +40,12 @@ impl Blocks {
     pub(super) fn put_object(&mut self, segment: u32, place: u8, bytes: &Bytes) {
         for (number, at) in (0..bytes.len()).step_by(BLOCK_BYTES as usize).enumerate() {
             let end = bytes.len().min(at + BLOCK_BYTES as usize);
-            self.insert((segment, place, number as u64), bytes.slice(at..end));
+            // A slice of a large object would keep all of it.
+            let block = match bytes.len() > BLOCK_BYTES as usize {
+                true => Bytes::copy_from_slice(&bytes[at..end]),
+                false => bytes.clone(),
+            };
+            self.insert((segment, place, number as u64), block);
         }
     }
 

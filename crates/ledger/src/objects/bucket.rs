@@ -25,9 +25,9 @@ use serde::Deserialize;
 use super::url::BucketUrl;
 
 /// Bytes of an answer that is no object, at most.
-const LIST_BYTES_MAX: u64 = 4 << 20;
+const LIST_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of an object, at most: more than any frame with a segment's header.
-const OBJECT_BYTES_MAX: u64 = 512 << 20;
+pub(super) const OBJECT_BYTES_MAX: u64 = 512 << 20;
 /// How often something is asked for that may be asked for again.
 const TRIES: usize = 4;
 /// Before the second time; it doubles.
@@ -140,6 +140,22 @@ fn other(why: impl std::fmt::Display) -> io::Error {
 }
 
 /// Asks for something that may be asked for again: one answer that is lost is no reason to end.
+/// Versions of one object that are kept of a list: enough to tell that there are others. The oldest is the last one.
+const VERSIONS_OF_ONE: usize = 8;
+
+/// One version more, of an object whose versions follow one another, the newest first. Of many the middle ones are left
+/// out, but for a delete marker: nobody makes a list too long to be read by putting one object again and again.
+fn fold(found: &mut Vec<Version>, version: Version) {
+    let begins = found.iter().rposition(|held| held.name != version.name).map_or(0, |before| before + 1);
+    found.push(version);
+    if found.len() - begins > VERSIONS_OF_ONE {
+        let markers = found[begins..].iter().filter(|held| held.length.is_none()).count();
+        let last = found.len() - 1;
+        let middle = (begins + 1..last).find(|at| found[*at].length.is_some() || markers > 1);
+        found.remove(middle.unwrap_or(begins + 1));
+    }
+}
+
 fn again<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut pause = AGAIN;
     for _ in 1..TRIES {
@@ -347,7 +363,7 @@ impl Bucket {
         loop {
             let mut query = vec![("versions", String::new()), ("prefix", prefix.clone()), ("max-keys", "1000".into())];
             query.append(&mut markers);
-            let (status, body) = again(|| self.signed(Method::GET, "", &query, &[], &Bytes::new()))?;
+            let (status, body) = again(|| self.asked(&query))?;
             if status != 200 {
                 return Err(other(format!("the store answered with {status} when versions were listed")));
             }
@@ -367,14 +383,14 @@ impl Bucket {
                         "more than {VERSIONS_MAX} versions stand below {begin}: nothing of ours makes so many"
                     )));
                 }
-                if version.size.is_some_and(|bytes| bytes > OBJECT_BYTES_MAX) {
-                    return Err(other(format!("an object below {begin} is larger than any of ours")));
-                }
-                found.push(Version {
-                    name: name.to_owned(),
-                    id: version.id,
-                    length: if is_marker { None } else { Some(version.size.unwrap_or_default()) },
-                });
+                fold(
+                    &mut found,
+                    Version {
+                        name: name.to_owned(),
+                        id: version.id,
+                        length: if is_marker { None } else { Some(version.size.unwrap_or_default()) },
+                    },
+                );
             }
             match (listed.truncated, listed.next_key) {
                 (true, Some(key)) => {
@@ -392,8 +408,7 @@ impl Bucket {
     /// # Errors
     /// The store does not answer.
     pub fn locking(&self) -> io::Result<Locking> {
-        let (status, body) =
-            again(|| self.signed(Method::GET, "", &[("object-lock", String::new())], &[], &Bytes::new()))?;
+        let (status, body) = again(|| self.asked(&[("object-lock", String::new())]))?;
         if status == 404 {
             return Ok(Locking::None);
         }
@@ -409,6 +424,15 @@ impl Bucket {
             "COMPLIANCE" => Ok(Locking::Compliance(days)),
             "GOVERNANCE" => Ok(Locking::Governance(days)),
             _ => Err(other("a lock of a mode that is not known")),
+        }
+    }
+
+    /// What may be asked again is, also where the store is busy or has failed.
+    fn asked(&self, query: &[(&str, String)]) -> io::Result<(u16, Vec<u8>)> {
+        let (status, body) = self.signed(Method::GET, "", query, &[], &Bytes::new())?;
+        match status {
+            429 | 500.. => Err(other(format!("the store answered with {status}"))),
+            _ => Ok((status, body)),
         }
     }
 

@@ -27,11 +27,12 @@ pub use bucket::{Bucket, Credentials, Locking};
 pub use journal::ObjectJournal;
 pub use url::BucketUrl;
 
+use crate::directory::Scan;
 use crate::disk::Disk;
 use crate::error::{Error, io as at};
 use crate::segment::{Identity, Position, SegmentHeader, file_name, parse_file_name};
 use blocks::{BLOCK_BYTES, Blocks};
-use bucket::NotMade;
+use bucket::{NotMade, OBJECT_BYTES_MAX};
 use table::{Place, Table};
 
 /// Frames of a segment.
@@ -149,26 +150,62 @@ impl Objects {
             let known = self.known.lock().map_err(stopped)?;
             known.last.as_ref().map_or(known.reached, |(last, _)| known.reached.max(*last))
         };
-        if from > 0 && self.begins(from)? {
-            // From there on one by one: it was the last a moment ago, or when the mark was made.
-            let mut number = from;
-            while self.begins(number + 1)? {
-                number += 1;
-            }
-            return Ok(number);
-        }
-        if !self.begins(1)? {
-            return Ok(0);
-        }
-        let (mut low, mut high) = (1u32, 2u32);
-        while self.begins(high)? {
-            (low, high) = (high, high.checked_mul(2).ok_or_else(|| io::Error::other("too many segments"))?);
+        // From what was the last a moment ago, or when the mark was made.
+        let mut low = if from > 0 && self.begins(from)? { from } else { 0 };
+        let mut step = 1u32;
+        let beyond = || io::Error::other("too many segments");
+        let mut high = low.checked_add(step).ok_or_else(beyond)?;
+        while self.counts(high)? {
+            (low, step) = (high, step.checked_mul(2).ok_or_else(beyond)?);
+            high = low.checked_add(step).ok_or_else(beyond)?;
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if self.begins(middle)? { low = middle } else { high = middle }
+            if self.counts(middle)? { low = middle } else { high = middle }
         }
         Ok(low)
+    }
+
+    /// Whether a segment is there and goes on from a whole one: what stands beyond a gap counts for nothing.
+    fn counts(&self, segment: u32) -> io::Result<bool> {
+        Ok(self.begins(segment)? && self.is_whole(segment - 1)?)
+    }
+
+    fn is_whole(&self, segment: u32) -> io::Result<bool> {
+        match self.table(segment, 0) {
+            Ok(table) if table.is_whole() => Ok(true),
+            // It may have grown since it was listed.
+            Ok(_) => self.look(segment).map(|table| table.is_whole()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Each object of the segment that was read last must be one frame, the first with the segment's header: nothing may be
+    /// written after objects that were read as something else.
+    ///
+    /// # Errors
+    /// One is not.
+    pub(crate) fn check_tail(&self, scan: &Scan) -> Result<(), Error> {
+        let table = self.table(scan.header.number, scan.good_bytes).map_err(at("read", "the bucket"))?;
+        if !table.is_frames() {
+            return Ok(());
+        }
+        let mut end = 0;
+        let ends: Vec<u64> = table
+            .places
+            .iter()
+            .map(|place| {
+                end += place.length;
+                end
+            })
+            .collect();
+        let frames: Vec<u64> = scan.frames.iter().map(|found| found.location.offset + found.location.length).collect();
+        if ends != frames {
+            let what = format!("segment {}", scan.header.number);
+            return Err(Error::Corrupt { what, why: "one of its objects is not one frame".into() });
+        }
+        Ok(())
     }
 
     /// Whether a segment has its first frame, also where a delete marker hides it.
@@ -225,7 +262,12 @@ impl Objects {
         if table.places.len() < at {
             // Frames of before that memory has not: the bucket has them, and this one.
             drop(known);
-            return self.look(segment).map(drop);
+            // If the bucket shows them with a gap before it, what was made does not count, and nobody is answered for it.
+            let there = self.look(segment)?.places.get(at).is_some_and(|held| *held == place);
+            return match there {
+                true => Ok(()),
+                false => Err(io::Error::other("it stands after a frame that is missing, and does not count")),
+            };
         }
         // A list that was made meanwhile may have it already.
         table.places.truncate(at);
@@ -259,6 +301,9 @@ impl Objects {
 
     fn fetch(&self, place: &Place, range: std::ops::Range<u64>) -> io::Result<Bytes> {
         let wanted = range.end - range.start;
+        if place.length > OBJECT_BYTES_MAX {
+            return Err(io::Error::other(format!("object {} is larger than any of ours", place.name)));
+        }
         let range = (wanted < place.length).then_some(range);
         let bytes = self.bucket.get(&place.name, place.version.as_deref(), range)?.ok_or_else(|| short(&place.name))?;
         if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(short(&place.name)) }
@@ -365,10 +410,26 @@ impl Disk for Objects {
 
     fn odd(&self, segment: u32) -> io::Result<BTreeMap<u64, String>> {
         // A table in memory says nothing of what was planted since.
-        self.look(segment)?;
+        let table = self.look(segment)?;
         let first = u64::from(segment) * FRAMES;
-        let known = self.known.lock().map_err(stopped)?;
-        Ok(known.odd.range(first..first + FRAMES).map(|(frame, what)| (*frame, what.clone())).collect())
+        let mut odd: BTreeMap<u64, String> = {
+            let known = self.known.lock().map_err(stopped)?;
+            known.odd.range(first..first + FRAMES).map(|(frame, what)| (*frame, what.clone())).collect()
+        };
+        let mut say = |what: &str| {
+            odd.entry(first).or_insert_with(|| what.to_owned());
+        };
+        if segment == 0 {
+            let mut versions = self.bucket.versions(TRAIL)?;
+            versions.retain(|version| version.name == TRAIL);
+            if versions.len() > 1 {
+                say("the object that says which trail it is has a second version or a delete marker");
+            }
+        }
+        if !table.is_whole() && self.begins(segment + 1)? {
+            say("a segment stands after it, and it is not whole");
+        }
+        Ok(odd)
     }
 
     fn create(&self, _: &str) -> io::Result<()> {

@@ -52,6 +52,13 @@ impl Objects {
         if made.len() > 1 {
             return refused(&format!("{} of {RACERS} writers were told that they made one object", made.len()));
         }
+        if made.is_empty()
+            && let Some(NotMade::Unclear(error)) =
+                ends.into_iter().find_map(|end| end.err().filter(|why| matches!(why, NotMade::Unclear(_))))
+        {
+            // Such as a right that is missing: s3:PutObject, or s3:PutObjectRetention of a bucket that locks.
+            return Err(unread(error));
+        }
         let held = bucket.get(&name, None, None).map_err(unread)?;
         let Some(held) = held else { return refused("an object that was made cannot be read") };
         if let Some(racer) = made.first()
@@ -59,8 +66,10 @@ impl Objects {
         {
             return refused("another writer's bytes stand where one was told that it made the object");
         }
-        if !matches!(make(RACERS), Err(NotMade::Taken)) {
-            return refused("an object that was there was made again");
+        match make(RACERS) {
+            Err(NotMade::Taken) => {}
+            Err(NotMade::Unclear(error)) => return Err(unread(error)),
+            Ok(()) => return refused("an object that was there was made again"),
         }
         if bucket.get(&name, None, None).map_err(unread)? != Some(held) {
             return refused("an object changed after it was made");

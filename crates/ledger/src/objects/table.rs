@@ -59,6 +59,9 @@ impl Table {
                     say("it stands after a frame that is missing");
                 }
                 Some((version, length)) => {
+                    if length == 0 {
+                        say("its object is empty");
+                    }
                     table.places.push(Place { name, number: place as u8, version, length });
                 }
             }
@@ -72,6 +75,11 @@ impl Table {
     /// Bytes of all.
     pub(super) fn bytes(&self) -> u64 {
         self.places.iter().map(|place| place.length).sum()
+    }
+
+    /// Whether all its frames are there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_frames() && self.places.len() as u64 == FRAMES
     }
 
     /// Whether these are frames, and not the object that says which trail it is.
