@@ -1,7 +1,7 @@
 //! Completeness in the background: life cycles are followed, and once a day their counts are recorded.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -13,31 +13,27 @@ use views::cycles::SETTLE_MS;
 use views::open;
 use views::words;
 
+use crate::beat::beat;
 use crate::intake::Intake;
 
 /// After the start, so that what waits for the server is served first.
 const FIRST: Duration = Duration::from_secs(30);
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(60);
-const TICK: Duration = Duration::from_millis(200);
 const DAY_MS: u64 = 86_400_000;
 
 /// Follows life cycles until `stop` is set.
 pub fn run(guard: &Arc<Guard>, intake: &Intake, stop: &AtomicBool) {
     step_back(LAST);
-    let mut next = Instant::now() + FIRST;
-    while !stop.load(Ordering::Acquire) {
-        std::thread::park_timeout(TICK);
-        if Instant::now() < next {
-            continue;
-        }
-        next = Instant::now() + EVERY;
+    beat(stop, FIRST, || {
+        let next = Instant::now() + EVERY;
         let followed = follow(guard, SETTLE_MS, stop);
         let done = followed.and_then(|more| if more { Ok(()) } else { record_day(guard, intake).map(drop) });
         if let Err(error) = done {
             eprintln!("candor: life cycles could not be followed: {error:#}");
         }
-    }
+        next
+    });
 }
 
 /// Judges what is to be judged by now; whether it was stopped before that.

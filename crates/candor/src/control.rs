@@ -40,6 +40,10 @@ pub struct On<'a> {
 pub trait OnTrail {
     /// The data directory.
     fn data(&self) -> &Path;
+    /// How the trail is opened where no server has it.
+    fn mode(&self) -> OpenMode {
+        OpenMode::default()
+    }
     /// Does it; what it says goes to `out`.
     fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()>;
 }
@@ -70,7 +74,7 @@ pub fn run(command: &dyn OnTrail) -> Result<ExitCode> {
         return ask(stream);
     }
     let stop = crate::commands::interrupts()?;
-    let trail = Trail::open(command.data(), OpenMode::default())?;
+    let trail = Trail::open(command.data(), command.mode())?;
     let on = On { trail: &trail, actor: crate::commands::actor(), folder: folder()?, stop: &stop };
     let result = command.work(&on, &mut io::stdout().lock());
     let closed = trail.close();

@@ -6,7 +6,6 @@
 //! bodies are replaced by their digests. A stop anywhere is made good by the next start.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,9 +25,9 @@ use serde::Serialize;
 use serde_json::json;
 use views::expire::Sources;
 use views::notes::Notes;
-use views::open;
 use views::views::Views;
 
+use crate::beat::beat;
 use crate::config::Expiry;
 use crate::intake::{Companion, Intake};
 use crate::trail::Trail;
@@ -39,8 +38,6 @@ const AT_ONCE: usize = 64;
 const FIRST: Duration = Duration::from_secs(90);
 /// Between two looks at what is due.
 const EVERY: Duration = Duration::from_secs(3600);
-/// Between looks at whether the server stops.
-const TICK: Duration = Duration::from_millis(200);
 
 /// A period that is due, or has ended.
 #[derive(Debug, Clone, Serialize)]
@@ -89,7 +86,7 @@ fn count(reader: &Reader, period: u32) -> Result<u64> {
     let mut count = 0;
     reader.entries_of_period(period, |entries| {
         count += entries.len() as u64;
-        Ok::<_, ledger::error::Error>(ControlFlow::Continue(()))
+        Ok::<_, ledger::error::Error>(())
     })?;
     Ok(count)
 }
@@ -160,7 +157,7 @@ impl Ending<'_> {
         note(&self.sources, self.views, &ended)?;
         self.intake.submitter().bury_periods(ended.iter().map(|(period, _)| *period).collect())?;
         destroy(&self.sources.store, &ended)?;
-        self.views.expire_noted(&self.sources, |_| {})?;
+        self.views.expire_noted(&self.sources)?;
         for (row, (_, by)) in rows.iter_mut().zip(ended) {
             row.ended_by = Some(by);
         }
@@ -197,10 +194,10 @@ pub fn replace(sources: &Sources, writer: Option<&Submitter<Companion>>) -> Resu
     if ended.is_empty() {
         return Ok(());
     }
-    let mut whole = sources.reader.replace(&ended, |_| {})?;
+    let mut whole = sources.reader.replace(&ended)?;
     if let Some(writer) = writer.filter(|_| !whole) {
         writer.bury_periods(ended.keys().copied().collect())?;
-        whole = sources.reader.replace(&ended, |_| {})?;
+        whole = sources.reader.replace(&ended)?;
     }
     if !whole {
         return Ok(());
@@ -257,11 +254,7 @@ impl Unseen {
     /// Does again what was decided about holds and periods, in order.
     pub fn carry_out(&self, sources: &Sources, views: &Views) -> Result<()> {
         for (kind, index) in &self.found {
-            let facts = {
-                let mut store = sources.store.lock()?;
-                open::facts(&sources.reader.entry(*index)?, &mut store, &sources.catalogue)?
-            };
-            let Some((_, facts)) = facts else { continue };
+            let Some(facts) = sources.facts(&sources.reader.entry(*index)?)? else { continue };
             let text = |name: &str| facts.get(name).and_then(serde_json::Value::as_str);
             match *kind {
                 "HOLD_PLACED" => {
@@ -286,7 +279,7 @@ impl Unseen {
                 _ => {}
             }
         }
-        views.expire_noted(sources, |_| {})?;
+        views.expire_noted(sources)?;
         // A closed segment may have been left as it was.
         replace(sources, None)
     }
@@ -296,17 +289,13 @@ impl Unseen {
 /// look through.
 pub fn serve(trail: &Trail, stop: &AtomicBool) {
     step_back(LAST);
-    let mut next = Instant::now() + FIRST;
-    while !stop.load(Ordering::Acquire) {
-        std::thread::park_timeout(TICK);
-        if Instant::now() < next {
-            continue;
-        }
-        next = Instant::now() + EVERY;
+    beat(stop, FIRST, || {
+        let next = Instant::now() + EVERY;
         if let Err(error) = once(trail, stop) {
             eprintln!("candor: keys that are due could not be ended: {error:#}: it is tried again in an hour");
         }
-    }
+        next
+    });
 }
 
 fn once(trail: &Trail, stop: &AtomicBool) -> Result<()> {
@@ -343,11 +332,7 @@ pub fn report(sources: &Sources) -> Result<Vec<(Row, Option<String>)>> {
     ended.sort_by_key(|ended| ended.by);
     let mut rows = Vec::with_capacity(ended.len());
     for ended in ended {
-        let facts = {
-            let mut store = sources.store.lock()?;
-            open::facts(&sources.reader.entry(ended.by)?, &mut store, &sources.catalogue)?
-        };
-        let facts = facts.map(|(_, facts)| facts).unwrap_or_default();
+        let facts = sources.facts(&sources.reader.entry(ended.by)?)?.unwrap_or_default();
         let number = |name: &str| facts.get(name).and_then(serde_json::Value::as_u64);
         let store = sources.store.lock()?;
         let row = Row {

@@ -15,7 +15,6 @@ use seal::sealed::{OpeningKeys, Parts, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use views::expire::Sources;
-use views::open;
 use views::views::Views;
 
 use crate::trail::Trail;
@@ -73,21 +72,16 @@ struct Looking {
 }
 
 impl Looking {
-    /// Whether it covers an entry; `facts` are opened where they are looked at.
-    fn covers(
-        &self,
-        index: u64,
-        kind: &str,
-        facts: impl FnOnce() -> Result<Option<Map<String, Value>>>,
-    ) -> Result<bool> {
-        let subject = self.theirs.as_ref().is_none_or(|theirs| theirs.contains(&index));
-        if !subject || !self.filter.fits_kind(kind) {
+    /// Whether it covers an entry; its facts are opened where they are looked at.
+    fn covers(&self, sources: &Sources, stored: &StoredEntry) -> Result<bool> {
+        let subject = self.theirs.as_ref().is_none_or(|theirs| theirs.contains(&stored.index));
+        if !subject || !self.filter.fits_kind(stored.entry()?.kind) {
             return Ok(false);
         }
         if !self.filter.looks_at_facts() {
             return Ok(true);
         }
-        Ok(facts()?.is_some_and(|facts| self.filter.fits_facts(&facts)))
+        Ok(sources.facts(stored)?.is_some_and(|facts| self.filter.fits_facts(&facts)))
     }
 }
 
@@ -138,13 +132,9 @@ pub fn keep(sources: &Sources, views: &Views, period: u32) -> Result<u64> {
     let mut count = 0;
     sources.reader.each_of_period(period, |stored: StoredEntry| -> Result<()> {
         let entry = stored.entry()?;
-        let facts = || {
-            let mut store = sources.store.lock()?;
-            Ok(open::facts(&stored, &mut store, &sources.catalogue)?.map(|(_, facts)| facts))
-        };
         let mut keys = None;
         for hold in &mut holds {
-            if !hold.covers(stored.index, entry.kind, facts)? {
+            if !hold.covers(sources, &stored)? {
                 continue;
             }
             let (facts, personal) = match &keys {
@@ -189,13 +179,8 @@ pub fn against(sources: &Sources, entries: &[u64]) -> Result<Option<String>> {
     }
     for index in entries {
         let stored = sources.reader.entry(*index)?;
-        let entry = stored.entry()?;
-        let facts = || {
-            let mut store = sources.store.lock()?;
-            Ok(open::facts(&stored, &mut store, &sources.catalogue)?.map(|(_, facts)| facts))
-        };
         for hold in &holds {
-            if hold.covers(*index, entry.kind, facts)? {
+            if hold.covers(sources, &stored)? {
                 return Ok(Some(hold.id.clone()));
             }
         }
@@ -268,5 +253,5 @@ pub fn carry_out_release(sources: &Sources, views: &Views, id: &str) -> Result<(
         views.notes().expire(*period, sources.touched_by(entries, &documents)?)?;
     }
     sources.store.lock()?.release_hold(id)?;
-    Ok(views.expire_noted(sources, |_| {})?)
+    Ok(views.expire_noted(sources)?)
 }

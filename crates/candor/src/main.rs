@@ -2,6 +2,7 @@
 
 mod alerts;
 mod backup;
+mod beat;
 mod bench;
 mod bench_http;
 mod bench_log;

@@ -1,7 +1,7 @@
 //! The monthly review of who read what: due when a month has ended, for each manager.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use access::role::Role;
@@ -12,13 +12,13 @@ use ledger::clock::{Clock, SystemClock};
 use reads::guard::Guard;
 use reads::review::Month;
 
+use crate::beat::beat;
 use crate::intake::Intake;
 
 /// After the start, so that what waits for the server is served first.
 const FIRST: Duration = Duration::from_secs(45);
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(3600);
-const TICK: Duration = Duration::from_millis(200);
 
 /// Who reviews: management; where nobody has that role, the compliance officer.
 pub fn reviewers(users: &Users) -> Vec<String> {
@@ -33,18 +33,15 @@ pub fn reviewers(users: &Users) -> Vec<String> {
 /// Makes the month that ended due, month after month, until `stop` is set.
 pub fn run(guard: &Arc<Guard>, intake: &Intake, users: impl Fn() -> Vec<String>, stop: &AtomicBool) {
     step_back(LAST);
-    let mut next = Instant::now() + FIRST;
-    while !stop.load(Ordering::Acquire) {
-        std::thread::park_timeout(TICK);
-        if Instant::now() < next {
-            continue;
-        }
-        next = Instant::now() + EVERY;
-        let Some(month) = Month::before(SystemClock.now()) else { continue };
-        if let Err(error) = due(guard, intake, &month, &users()) {
+    beat(stop, FIRST, || {
+        let next = Instant::now() + EVERY;
+        if let Some(month) = Month::before(SystemClock.now())
+            && let Err(error) = due(guard, intake, &month, &users())
+        {
             eprintln!("candor: the review of reads could not be made: {error:#}");
         }
-    }
+        next
+    });
 }
 
 /// Makes a month due for those reviewers for whom it is not yet; how many.

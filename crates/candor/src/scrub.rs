@@ -1,7 +1,7 @@
 //! The scrub: one verification of the whole journal a minute after the start and then every so many days, beside the
 //! writing and behind it in priority. Each run is a record; what does not hold is told on standard error too.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,11 @@ use ledger::verify::{self, Options, Progress};
 use proof::time::UnixMillis;
 use serde_json::json;
 
+use crate::beat::beat;
 use crate::intake::Intake;
 
 /// After the start, so that what waits for the server is served first.
 const FIRST: Duration = Duration::from_secs(60);
-/// Between looks at the clock and at whether the server stops.
-const TICK: Duration = Duration::from_millis(200);
 /// Between two looks at a last frame that is being written.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -39,13 +38,11 @@ impl Scrub<'_> {
     pub fn run(&self, stop: &AtomicBool) {
         step_back(LAST);
         let mut next = Instant::now() + FIRST;
-        while !stop.load(Ordering::Acquire) {
-            std::thread::park_timeout(TICK);
-            if Instant::now() >= next {
-                next += self.every;
-                self.once();
-            }
-        }
+        beat(stop, FIRST, || {
+            next += self.every;
+            self.once();
+            next
+        });
     }
 
     fn once(&self) {

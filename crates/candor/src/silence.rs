@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -11,10 +11,9 @@ use ledger::clock::{Clock, SystemClock};
 use reads::guard::Guard;
 use serde_json::json;
 
+use crate::beat::beat;
 use crate::intake::Intake;
 
-/// Between looks at whether the server stops.
-const TICK: Duration = Duration::from_millis(200);
 /// Between looks at the sources, at most.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -37,18 +36,15 @@ impl Silence {
         let Some(shortest) = self.limits.values().min() else { return };
         let every = LOOK.min(Duration::from_millis(shortest * 500));
         let mut next = Instant::now() + every;
-        while !stop.load(Ordering::Acquire) {
-            std::thread::park_timeout(TICK);
-            if Instant::now() < next {
-                continue;
-            }
+        beat(stop, every, || {
             next += every;
             for (source, limit) in &self.limits {
                 if let Err(error) = self.look(source, *limit) {
                     eprintln!("candor: whether source {source} is quiet could not be told: {error:#}");
                 }
             }
-        }
+            next
+        });
     }
 
     fn look(&self, source: &str, limit_s: u64) -> Result<()> {

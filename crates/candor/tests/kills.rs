@@ -6,7 +6,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -48,6 +48,20 @@ fn mail(number: u32) -> String {
     )
 }
 
+/// A trail in a folder of its own, to be copied for each kill.
+fn begun(folder: &Path) -> PathBuf {
+    let base = folder.join("base");
+    good(&["init", "--data", base.to_str().expect("UTF-8")]);
+    base
+}
+
+/// More configuration, which holds from the next command on.
+fn configure(base: &Path, more: &str) {
+    let path = base.join("candor.toml");
+    std::fs::write(&path, std::fs::read_to_string(&path).expect("read") + more).expect("written");
+    good(&["search", "kettle", "--data", base.to_str().expect("UTF-8")]);
+}
+
 /// Copies of a trail, one for each kill.
 fn each_kill(base: &Path, what: &[&str], check: impl Fn(&str)) -> u32 {
     let mut killed = 0;
@@ -72,9 +86,8 @@ fn each_kill(base: &Path, what: &[&str], check: impl Fn(&str)) -> u32 {
 #[test]
 fn an_erasure_and_a_rebuild_that_are_killed_anywhere_are_whole_at_the_next_start() {
     let folder = folder();
-    let base = folder.path().join("base");
+    let base = begun(folder.path());
     let text = base.to_str().expect("UTF-8");
-    good(&["init", "--data", text]);
     let batch: String = (0..30).map(|number| mail(number) + "\n").collect();
     support::ingest(text, batch.as_bytes(), &[]);
     let killed = each_kill(&base, &["erase", "--customer", "c-1", "--reason", "request-7", "--yes"], |data| {
@@ -100,16 +113,13 @@ fn an_erasure_and_a_rebuild_that_are_killed_anywhere_are_whole_at_the_next_start
 #[test]
 fn keys_whose_ending_is_killed_anywhere_have_ended_wholly_or_not_at_all() {
     let folder = folder();
-    let base = folder.path().join("base");
+    let base = begun(folder.path());
     let text = base.to_str().expect("UTF-8");
-    good(&["init", "--data", text]);
     let batch: String = (0..30).map(|number| mail(number).replace("2026-11-20", "2024-05-20") + "\n").collect();
     support::ingest(text, batch.as_bytes(), &[]);
     good(&["hold", "place", "--customer", "c-2", "--reason", "matter-7", "--data", text]);
-    let path = base.join("candor.toml");
     let rule = "\n[[retention.communication]]\ndays = 30\nlegal_basis = \"nobody needs it longer\"\n";
-    std::fs::write(&path, std::fs::read_to_string(&path).expect("read") + rule).expect("written");
-    good(&["search", "kettle", "--data", text]);
+    configure(&base, rule);
     let killed = each_kill(&base, &["expire", "run"], |data| {
         let found = |word| lines(&good(&["search", word, "--json", "--data", data])).len();
         let begun = count(data, "PERIOD_ENDED", |_| true);
@@ -132,9 +142,7 @@ fn keys_whose_ending_is_killed_anywhere_have_ended_wholly_or_not_at_all() {
 #[test]
 fn a_rewrap_that_is_killed_anywhere_leaves_a_key_that_opens() {
     let folder = folder();
-    let base = folder.path().join("base");
-    let text = base.to_str().expect("UTF-8");
-    good(&["init", "--data", text]);
+    let base = begun(folder.path());
     let old = std::fs::read(base.join("keys/master.key")).expect("read");
     let killed = each_kill(&base, &["keys", "rewrap"], |data| {
         good(&["keys", "list", "--data", data]);
@@ -152,18 +160,15 @@ fn a_rewrap_that_is_killed_anywhere_leaves_a_key_that_opens() {
 #[test]
 fn a_backup_that_is_killed_anywhere_is_there_or_not_and_the_next_one_is() {
     let folder = folder();
-    let base = folder.path().join("base");
+    let base = begun(folder.path());
     let text = base.to_str().expect("UTF-8");
-    good(&["init", "--data", text]);
     let batch: String = (0..30).map(|number| mail(number) + "\n").collect();
     support::ingest(text, batch.as_bytes(), &[]);
     let key = folder.path().join("recovery.key");
     let key = key.to_str().expect("UTF-8");
     let made = lines(&good(&["backup", "key", key, "--json"])).remove(0);
-    let path = base.join("candor.toml");
     let rule = format!("\n[backup]\nfolder = \"../backups\"\nrecipient = {}\n", made["recipient"]);
-    std::fs::write(&path, std::fs::read_to_string(&path).expect("read") + &rule).expect("written");
-    good(&["search", "kettle", "--data", text]);
+    configure(&base, &rule);
     let killed = each_kill(&base, &["backup", "run"], |data| {
         let beside = |name: &str| Path::new(data).with_file_name(name).to_str().expect("UTF-8").to_owned();
         let (backups, again) = (beside("backups"), beside("again"));

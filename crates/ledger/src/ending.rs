@@ -4,8 +4,7 @@
 //! every index, proof and running reader stays right. The new segment is written beside the old one, read back, verified
 //! in whole and then takes its name.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::directory::scan;
 use crate::entries::Bodies;
@@ -19,32 +18,27 @@ use crate::verify;
 const HOLE_BYTES_MIN: usize = 4096;
 
 impl Reader {
-    /// The entries of a period in order, a frame's at a time; `each` says whether to go on.
+    /// The entries of a period in order, a frame's at a time.
     ///
     /// # Errors
     /// The journal cannot be read, or `each` fails.
     pub fn entries_of_period<E: From<Error>>(
         &self,
         period: u32,
-        mut each: impl FnMut(&[u64]) -> Result<ControlFlow<()>, E>,
+        mut each: impl FnMut(&[u64]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (size, mut stopped) = (self.size(), None);
+        let (size, mut failed) = (self.size(), None);
         for segment in self.segments_with(period)? {
             scan(self.disk(), segment, |frame, _| {
-                if stopped.is_none() && frame.header.periods().any(|held| held == period) {
+                if failed.is_none() && frame.header.periods().any(|held| held == period) {
                     let mut found = of_period(frame, period)?;
                     found.retain(|index| *index < size);
-                    match each(&found) {
-                        Ok(ControlFlow::Continue(())) => {}
-                        other => stopped = Some(other),
-                    }
+                    failed = each(&found).err();
                 }
                 Ok(())
             })?;
-            match stopped.take() {
-                None => {}
-                Some(Ok(_)) => return Ok(()),
-                Some(Err(error)) => return Err(error),
+            if let Some(error) = failed.take() {
+                return Err(error);
             }
         }
         Ok(())
@@ -63,7 +57,7 @@ impl Reader {
             for index in entries {
                 each(self.entry(*index)?)?;
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         })
     }
 
@@ -72,11 +66,11 @@ impl Reader {
     ///
     /// # Errors
     /// The disk refuses, or a segment is not what was written.
-    pub fn replace(&self, ended: &BTreeMap<u32, u64>, mut told: impl FnMut(u32)) -> Result<bool, Error> {
+    pub fn replace(&self, ended: &BTreeMap<u32, u64>) -> Result<bool, Error> {
         if !self.disk().replaces() {
             return Ok(false);
         }
-        let mut segments = std::collections::BTreeSet::new();
+        let mut segments = BTreeSet::new();
         for period in ended.keys() {
             segments.extend(self.segments_with(*period)?);
         }
@@ -87,14 +81,12 @@ impl Reader {
                 whole = false;
                 continue;
             }
-            if self.replace_in(segment, ended)? {
-                told(segment);
-            }
+            self.replace_in(segment, ended)?;
         }
         Ok(whole)
     }
 
-    fn replace_in(&self, segment: u32, ended: &BTreeMap<u32, u64>) -> Result<bool, Error> {
+    fn replace_in(&self, segment: u32, ended: &BTreeMap<u32, u64>) -> Result<(), Error> {
         let (name, what) = (file_name(segment), format!("segment {segment}"));
         let disk = self.disk();
         let length = disk.length(&name).map_err(io("read", &what))?;
@@ -102,7 +94,7 @@ impl Reader {
         let mut new = old.clone();
         let holes = replace_bytes(segment, &mut new, ended)?;
         if new == old {
-            return Ok(false);
+            return Ok(());
         }
         let temporary = format!("{name}.new");
         if disk.list().map_err(io("list", "journal"))?.contains(&temporary) {
@@ -124,7 +116,7 @@ impl Reader {
         disk.rename(&temporary, &name).map_err(io("rename", &what))?;
         disk.sync_folder().map_err(io("sync", "journal"))?;
         self.forget_segment(segment);
-        Ok(true)
+        Ok(())
     }
 }
 

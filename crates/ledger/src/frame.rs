@@ -199,9 +199,7 @@ impl Header {
             digest,
         })
     }
-}
 
-impl Header {
     /// The periods that it has bodies of, as often as it has sections of them.
     pub fn periods(&self) -> impl Iterator<Item = u32> + '_ {
         self.sections.iter().filter_map(|row| match row.kind {

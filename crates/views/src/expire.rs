@@ -1,13 +1,13 @@
 //! What views do when a period's keys end: its words leave the index, and lists are folded again from what is left.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ledger::reader::Reader;
+use ledger::reader::{Reader, StoredEntry};
 use record::kinds::Catalogue;
 use record::things::SHAPES;
 use seal::shared::SharedStore;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::follow::document_of;
@@ -34,10 +34,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    fn change(&self, entry: u64, documents: &Documents) -> Result<Option<Change>, Error> {
-        let stored = self.reader.entry(entry)?;
-        let keys = open::keys(&stored, None, &mut *self.store.lock()?)?;
-        let document = document_of(&open::open(&stored, &keys, &self.catalogue)?, documents);
+    /// The facts of an entry by the names of their fields; `None` if they are gone.
+    ///
+    /// # Errors
+    /// As [`open::open`].
+    pub fn facts(&self, stored: &StoredEntry) -> Result<Option<Map<String, Value>>, Error> {
+        Ok(open::facts(stored, &mut *self.store.lock()?, &self.catalogue)?.map(|(_, facts)| facts))
+    }
+
+    fn change(&self, stored: &StoredEntry, documents: &Documents) -> Result<Option<Change>, Error> {
+        let keys = open::keys(stored, None, &mut *self.store.lock()?)?;
+        let document = document_of(&open::open(stored, &keys, &self.catalogue)?, documents);
         Ok(document.change.map(|change| *change))
     }
 
@@ -48,7 +55,9 @@ impl Sources {
     pub fn touched_by(&self, entries: &[u64], documents: &Documents) -> Result<Vec<Touched>, Error> {
         let mut things = BTreeSet::new();
         for entry in entries {
-            things.extend(self.change(*entry, documents)?.map(|change| (change.register, change.id)));
+            things.extend(
+                self.change(&self.reader.entry(*entry)?, documents)?.map(|change| (change.register, change.id)),
+            );
         }
         Ok(things.into_iter().collect())
     }
@@ -64,7 +73,7 @@ impl Sources {
                 let entry = stored.entry()?;
                 SHAPES.iter().any(|shape| shape.is_listed() && shape.has(entry.kind))
             };
-            if listed && let Some(change) = self.change(stored.index, documents)? {
+            if listed && let Some(change) = self.change(&stored, documents)? {
                 things.insert((change.register, change.id));
             }
             Ok::<(), Error>(())
@@ -87,7 +96,7 @@ impl Refold {
         let Some(thing) = thing else { return Ok(Vec::new()) };
         let mut changes = Vec::new();
         for entry in shared.registers.find(thing, id, 0, OF_THING_MAX)? {
-            let change = self.sources.change(entry, &self.documents)?;
+            let change = self.sources.change(&self.sources.reader.entry(entry)?, &self.documents)?;
             changes
                 .extend(change.filter(|change| (change.register, &*change.id) == (register, id)).map(|c| (entry, c)));
         }
@@ -102,16 +111,15 @@ impl Views {
     }
 
     /// Purges the words of the entries of noted periods, but for those that a hold keeps, and folds what lists knew by them
-    /// again; done when it returns. Without a note it does nothing. `done` is told how many entries were purged.
+    /// again; done when it returns. Without a note it does nothing.
     ///
     /// # Errors
     /// The disk refuses; the purge is to be done again.
-    pub fn expire_noted(&self, sources: &Sources, mut done: impl FnMut(u64)) -> Result<(), Error> {
+    pub fn expire_noted(&self, sources: &Sources) -> Result<(), Error> {
         let noted = self.notes.to_expire()?;
         if noted.is_empty() {
             return Ok(());
         }
-        let mut count = 0;
         for expiry in noted {
             let held = sources.store.lock()?.holds_of_period(expiry.period);
             let mut entries: Vec<u64> = Vec::new();
@@ -122,15 +130,11 @@ impl Views {
                     }
                 }
                 if entries.len() >= ENTRIES_AT_ONCE {
-                    count += entries.len() as u64;
                     self.purge(std::mem::take(&mut entries))?;
-                    done(count);
                 }
-                Ok::<_, Error>(ControlFlow::Continue(()))
+                Ok::<_, Error>(())
             })?;
-            count += entries.len() as u64;
             self.purge(entries)?;
-            done(count);
             let documents = self.documents(&sources.catalogue);
             self.refold(Refold { things: expiry.things, sources: sources.clone(), documents })?;
         }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -18,13 +18,12 @@ use views::registers::Thing;
 use views::words::filter;
 
 use super::{Counted, DAY_MS, Folder, Manifest, Mark, Part, Segment, VERSION, hex, private, recipient, sync_folder};
+use crate::beat::beat;
 use crate::config::Backup;
 use crate::trail::Trail;
 
 /// After the start of a server.
 const FIRST: Duration = Duration::from_secs(300);
-/// Between looks at whether the server stops.
-const TICK: Duration = Duration::from_millis(200);
 /// Where a failed backup is tried again.
 const AGAIN: Duration = Duration::from_secs(3600);
 /// Files of the data directory that are part of a backup beside keys, people and journal.
@@ -363,23 +362,16 @@ fn configured(data: &Path, config: &crate::config::Config) -> Result<Vec<(PathBu
 pub fn serve(trail: &Trail, config: &Backup, stop: &AtomicBool) {
     step_back(LAST);
     let every = Duration::from_secs(u64::from(config.every_hours) * 3600);
-    let mut next = Instant::now() + FIRST;
-    while !stop.load(Ordering::Acquire) {
-        std::thread::park_timeout(TICK);
-        if Instant::now() < next {
-            continue;
-        }
-        let made = match trail.deciding.lock() {
-            Ok(_alone) => make(trail, config, &mut |_| {}),
-            Err(_) => return,
+    beat(stop, FIRST, || {
+        let alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"));
+        let made = alone.and_then(|_alone| make(trail, config, &mut |_| {}));
+        let pause = match made {
+            Ok(_) => every,
+            Err(error) => {
+                eprintln!("candor: no backup could be made: {error:#}: it is tried again in an hour");
+                AGAIN
+            }
         };
-        next = Instant::now()
-            + match made {
-                Ok(_) => every,
-                Err(error) => {
-                    eprintln!("candor: no backup could be made: {error:#}: it is tried again in an hour");
-                    AGAIN
-                }
-            };
-    }
+        Instant::now() + pause
+    });
 }

@@ -56,37 +56,6 @@ enum BackupCommand {
     },
 }
 
-/// What runs where the trail is.
-struct Run<'a> {
-    data: &'a Path,
-    json: bool,
-}
-
-impl OnTrail for Run<'_> {
-    fn data(&self) -> &Path {
-        self.data
-    }
-
-    fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
-        let config = on.trail.config.backup.as_ref().context(
-            "backup: candor.toml does not say where: set backup.folder and backup.recipient (candor backup key FILE makes one)",
-        )?;
-        let mut progress = Progress::new("writing", None);
-        let made = backup::make(on.trail, config, &mut |bytes| progress.set(bytes))?;
-        let manifest = &made.manifest;
-        if self.json {
-            let expired = &made.expired;
-            let row = json!({"backup_id": manifest.backup_id, "entry": made.entry, "size": manifest.size, "expires": manifest.expires, "segments_copied": made.copied, "bytes_copied": made.copied_bytes, "expired": expired});
-            writeln!(out, "{row}")?;
-        } else {
-            let (id, size, entry) = (&manifest.backup_id, manifest.size, made.entry);
-            writeln!(out, "backup {id}: {size} entries, {} segments copied (entry {entry})", made.copied)?;
-            writeln!(out, "it is kept until {}; {} older ones were removed", manifest.expires, made.expired.len())?;
-        }
-        Ok(())
-    }
-}
-
 impl OnTrail for Backup {
     fn data(&self) -> &Path {
         match &self.command {
@@ -96,10 +65,25 @@ impl OnTrail for Backup {
     }
 
     fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
-        match &self.command {
-            BackupCommand::Run { data, output } => Run { data: &data.data, json: output.json }.work(on, out),
-            _ => bail!("backup: this command needs no server"),
+        let BackupCommand::Run { output, .. } = &self.command else {
+            bail!("backup: this command needs no server");
+        };
+        let config = on.trail.config.backup.as_ref().context(
+            "backup: candor.toml does not say where: set backup.folder and backup.recipient (candor backup key FILE makes one)",
+        )?;
+        let mut progress = Progress::new("writing", None);
+        let made = backup::make(on.trail, config, &mut |bytes| progress.set(bytes))?;
+        let manifest = &made.manifest;
+        if output.json {
+            let expired = &made.expired;
+            let row = json!({"backup_id": manifest.backup_id, "entry": made.entry, "size": manifest.size, "expires": manifest.expires, "segments_copied": made.copied, "bytes_copied": made.copied_bytes, "expired": expired});
+            writeln!(out, "{row}")?;
+        } else {
+            let (id, size, entry) = (&manifest.backup_id, manifest.size, made.entry);
+            writeln!(out, "backup {id}: {size} entries, {} segments copied (entry {entry})", made.copied)?;
+            writeln!(out, "it is kept until {}; {} older ones were removed", manifest.expires, made.expired.len())?;
         }
+        Ok(())
     }
 }
 

@@ -108,6 +108,10 @@ impl OnTrail for Keys {
         }
     }
 
+    fn mode(&self) -> OpenMode {
+        OpenMode { without_views: true, ..OpenMode::default() }
+    }
+
     fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
         match &self.command {
             KeysCommand::List { output, .. } => list(on.trail, *output, out),
