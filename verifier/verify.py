@@ -105,7 +105,7 @@ class Key:
     def __init__(self, vkey):
         parts = vkey.split("+", 2)
         need(len(parts) == 3, "a verifier key without three parts")
-        self.name, key_id, material = parts[0], parts[1], unbase64(parts[2])
+        self.text, self.name, key_id, material = vkey, parts[0], parts[1], unbase64(parts[2])
         need(self.name != "" and not re.search(r"[\s+]", self.name), "a key without a name")
         need(len(material) == 33 and material[0] == 1, "a key that is not Ed25519")
         self.key_id = sha256(self.name.encode(), b"\n", material)[:4]
@@ -115,6 +115,9 @@ class Key:
         except ValueError:
             raise Wrong("a key that is not Ed25519")
 
+    def __str__(self):
+        return self.text
+
     def verify(self, message, signature):
         try:
             self.key.verify(signature, message)
@@ -122,28 +125,30 @@ class Key:
             raise Wrong("a signature that does not verify")
 
 
-def read_checkpoint(note, key):
-    """Size and root of a checkpoint signed by the key."""
+def read_checkpoint(note, keys):
+    """Size and root of a checkpoint signed by one of the keys, and the places of those that did sign it if it has nothing
+    else."""
     need(all(c >= " " or c == "\n" for c in note), "a control character in a checkpoint")
     split = note.rfind("\n\n")
     need(split >= 0 and note.endswith("\n"), "a checkpoint without signatures")
     text, lines = note[:split + 1], note[split + 2:-1].split("\n")
-    verified = False
+    signed, name = [], keys[0].name
     for line in lines:
         match = re.fullmatch("\u2014 ([^\\s+]+) (\\S+)", line)
         need(match is not None, "a line that is no signature")
         blob = unbase64(match.group(2))
         need(len(blob) > 4, "a signature without a body")
-        if match.group(1) == key.name and blob[:4] == key.key_id:
-            key.verify(text.encode(), blob[4:])
-            verified = True
-    need(verified, "a checkpoint that the key did not sign")
+        for place, key in enumerate(keys):
+            if match.group(1) == name and blob[:4] == key.key_id:
+                key.verify(text.encode(), blob[4:])
+                signed.append(place)
+    need(signed != [], "a checkpoint that the key did not sign")
     body = text[:-1].split("\n")
     need(len(body) >= 3 and all(body), "a checkpoint with a missing or empty line")
-    need(body[0] == key.name, "a checkpoint of another origin")
+    need(body[0] == name, "a checkpoint of another origin")
     root = unbase64(body[2])
     need(len(root) == 32, "a root that is not 32 bytes")
-    return decimal(body[1]), root, len(body) == 3 and len(lines) == 1
+    return decimal(body[1]), root, signed if len(body) == 3 and len(lines) == len(signed) else []
 
 
 def node(left, right):
@@ -165,6 +170,64 @@ def verify_inclusion(index, size, leaf, path, root):
         at, last = at >> 1, last >> 1
     need(last == 0, "a path that is too short")
     need(value == root, "a path that does not lead to the root")
+
+
+def read_proof(proof, index, leaf, keys):
+    """Size and root of the signed tree that has the leaf there, by a tlog-proof."""
+    header = "c2sp.org/tlog-proof@v1\n"
+    need(proof.startswith(header) and "\n\n" in proof, "not a tlog-proof")
+    head, checkpoint = proof[len(header):].split("\n\n", 1)
+    lines = head.split("\n")
+    if lines[0].startswith("extra "):
+        unbase64(lines.pop(0)[6:])
+    need(bool(lines) and lines[0].startswith("index "), "a proof without index")
+    need(decimal(lines[0][6:]) == index, "a proof for another index")
+    path = [unbase64(line) for line in lines[1:]]
+    need(all(len(value) == 32 for value in path), "a hash that is not 32 bytes")
+    size, root, _ = read_checkpoint(checkpoint, keys)
+    verify_inclusion(index, size, leaf, path, root)
+    return size, root
+
+
+def follow_keys(origin, vkey, changes):
+    """The keys of a trail in order, and size and root of the tree in which the newest followed."""
+    try:
+        return followed(origin, vkey, changes)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Wrong("a key change that does not read")
+
+
+def followed(origin, vkey, changes):
+    keys, tree = [Key(vkey)], None
+    need(keys[0].name == origin, "a key whose name is not the origin")
+    need(isinstance(changes, list) and len(changes) <= 16, "key changes that are no list, or too many")
+    after = -1
+    for change in changes:
+        need(isinstance(change, dict) and set(change) == {"index", "entry", "facts", "proof"}, "a key change with other fields")
+        need(all(isinstance(change[name], str) for name in ("entry", "proof")) and type(change["index"]) is int, "a key change that does not read")
+        entry = change["entry"].encode("utf-8")
+        match = check_entry(entry)
+        need(match.group(4) == b"LOG_KEY_CHANGED", "a key change by an entry of another kind")
+        verify_opening(change["facts"], bytes.fromhex(match.group(7).decode()))
+        shown = {field["n"]: json.loads(field["value"]) for field in change["facts"]["fields"] if "n" in field}
+        need(shown.get(21) == str(keys[-1]), "a key change of another key than the one before it")
+        need(isinstance(shown.get(20), str), "a key change that does not show the new key")
+        key = Key(shown[20])
+        need(key.name == origin and str(key) not in map(str, keys), "a new key that is not another key of the trail")
+        need(change["index"] > after, "key changes that are not in order")
+        leaf, after = sha256(b"\x00", entry), change["index"]
+        read_proof(change["proof"], after, leaf, [keys[-1]])
+        tree = read_proof(change["proof"], after, leaf, [key])
+        keys.append(key)
+    return keys, tree
+
+
+def trusted(keys, pinned):
+    """The key that is trusted and those after it."""
+    if pinned is None:
+        return keys
+    need(pinned in map(str, keys), "a trail with another key")
+    return keys[list(map(str, keys)).index(pinned):]
 
 
 ENTRY = re.compile(
@@ -222,10 +285,8 @@ def verify_own_history(file, pinned):
     """A person's own history: each entry in the trail, each saying what is shown, none left out of those proved."""
     history, named, shown = file["history"], {}, set()
     origin, vkey = history["origin"], history["vkey"]
-    need(pinned is None or vkey == pinned, "a trail with another key")
-    key = Key(vkey)
-    need(key.name == origin, "a key whose name is not the origin")
-    size = read_checkpoint(history["checkpoint"], key)[0]
+    keys = follow_keys(origin, vkey, history_changes(history))[0]
+    size = read_checkpoint(history["checkpoint"], trusted(keys, pinned))[0]
     for subject in history["subjects"]:
         link = unbase64(subject["link_key"])
         for n, index in enumerate(subject["entries"], 1):
@@ -253,6 +314,13 @@ def verify_own_history(file, pinned):
     return "%d entries are in the trail %s as they are shown%s" % (len(shown), origin, older)
 
 
+def history_changes(history):
+    """The key changes of a history proof, of which version 1 has none."""
+    changes = history.get("key_changes", [])
+    need(history["format"] == ("candor/history/v2" if changes else "candor/history/v1"), "a history proof of another version")
+    return changes
+
+
 def verify_file(data, pinned):
     try:
         value = json.loads(data)
@@ -276,32 +344,20 @@ def verify_receipt(data, pinned):
         receipt = json.loads(data.decode("utf-8"), object_pairs_hook=pairs)
     except (ValueError, UnicodeDecodeError):
         raise Wrong("not the JSON of a receipt")
-    need(isinstance(receipt, dict) and set(receipt) == {"v", "origin", "vkey", "index", "entry", "proof"}, "not the fields of a receipt")
-    need(receipt["v"] == 1 and type(receipt["v"]) is int, "another version")
+    fields = {"v", "origin", "vkey", "index", "entry", "proof"}
+    need(isinstance(receipt, dict) and set(receipt) in (fields, fields | {"key_changes"}), "not the fields of a receipt")
+    changes = receipt.get("key_changes", [])
+    need(receipt["v"] == (2 if changes else 1) and type(receipt["v"]) is int, "another version")
     need(type(receipt["index"]) is int and 0 <= receipt["index"] < 1 << 64, "an index that is no number")
     need(all(isinstance(receipt[name], str) for name in ("origin", "vkey", "entry", "proof")), "a field that is no text")
-    need(pinned is None or receipt["vkey"] == pinned, "the receipt is of a trail with another key")
-    key = Key(receipt["vkey"])
-    need(key.name == receipt["origin"], "a key whose name is not the origin")
+    keys = follow_keys(receipt["origin"], receipt["vkey"], changes)[0]
     entry = receipt["entry"].encode("utf-8")
     match = check_entry(entry)
     if receipt["index"] == 0:
-        genesis = sha256(b"candor/v1/genesis\n", key.name.encode(), b"\n", receipt["vkey"].encode())
+        genesis = sha256(b"candor/v1/genesis\n", receipt["origin"].encode(), b"\n", receipt["vkey"].encode())
         need(match.group(1).decode() == genesis.hex(), "a first entry of another trail")
-    proof = receipt["proof"]
-    header = "c2sp.org/tlog-proof@v1\n"
-    need(proof.startswith(header) and "\n\n" in proof, "not a tlog-proof")
-    head, checkpoint = proof[len(header):].split("\n\n", 1)
-    lines = head.split("\n")
-    if lines[0].startswith("extra "):
-        unbase64(lines.pop(0)[6:])
-    need(bool(lines) and lines[0].startswith("index "), "a proof without index")
-    need(decimal(lines[0][6:]) == receipt["index"], "a proof for another index")
-    path = [unbase64(line) for line in lines[1:]]
-    need(all(len(value) == 32 for value in path), "a hash that is not 32 bytes")
-    size, root, _ = read_checkpoint(checkpoint, key)
-    verify_inclusion(receipt["index"], size, sha256(b"\x00", entry), path, root)
-    return "entry %d is in the tree of %d entries signed by %s" % (receipt["index"], size, key.name)
+    size, _ = read_proof(receipt["proof"], receipt["index"], sha256(b"\x00", entry), trusted(keys, pinned))
+    return "entry %d is in the tree of %d entries signed by %s" % (receipt["index"], size, receipt["origin"])
 
 
 # Trails.
@@ -341,20 +397,33 @@ def read_segment_header(data):
     reader = Reader(data)
     need(reader.take(8) == b"CNDRSEGM", "the mark of a segment is missing")
     version = reader.number(2)
-    if version > 1:
+    if version > 2:
         raise Unreadable("a segment of version %d" % version)
-    need(version == 1, "a version that does not exist")
+    need(version >= 1, "a version that does not exist")
     length = reader.number(4)
-    need(length <= 4096 and length + 4 <= len(data), "a header length out of range")
+    need(length <= (4096 if version == 1 else 4096 + 16 * 8196) and length + 4 <= len(data), "a header length out of range")
     need(crc32c(data[:length]) == int.from_bytes(data[length:length + 4], "big"), "the check sum of the segment header does not fit")
     number, frame, size, count = reader.number(4), reader.number(8), reader.number(8), reader.number(1)
     nodes = [reader.take(32) for _ in range(count)]
     leaf, at, epoch, generation = reader.take(32), reader.number(8), reader.number(4), reader.number(8)
     frame_before, before, origin, vkey = reader.take(32), reader.take(32), reader.text(), reader.text()
+    changes = [reader.take(reader.number(4)) for _ in range(reader.number(1))] if version == 2 else []
     need(reader.at == length, "a segment header of another length than its fields")
+    need(bool(changes) == (version == 2) and all(len(change) <= 8192 for change in changes), "key changes that do not fit the version")
     need(count == bin(size).count("1"), "a compact range that does not fit the size")
     state = (frame, size, tuple(nodes), leaf, at, epoch, generation, frame_before)
-    return number, state, before, origin, vkey, length + 4
+    return number, state, before, origin, vkey, changes, length + 4
+
+
+def header_keys(origin, vkey, texts):
+    """The keys of a segment, and the tree in which the newest followed."""
+    try:
+        changes = [json.loads(text.decode("utf-8")) for text in texts]
+    except (ValueError, UnicodeDecodeError):
+        raise Wrong("a key change that does not read")
+    spelt = [json.dumps(change, separators=(",", ":"), ensure_ascii=False).encode() for change in changes]
+    need(spelt == texts, "a key change that is spelt otherwise")
+    return follow_keys(origin, vkey, changes)
 
 
 class Frame:
@@ -446,11 +515,12 @@ def check_entries(frame, position, wrong_at, see=None):
         need(row[3] == (sha256(data) if body is None else sha256(*body)), "a section that is not that of its digest")
 
 
-def check_frame(frame, position, key, wrong_at, see=None):
+def check_frame(frame, position, keys, wrong_at, see=None):
     if frame.checkpoint:
-        size, root, bare = read_checkpoint(frame.checkpoint, key)
+        size, root, signed = read_checkpoint(frame.checkpoint, keys)
         need((size, root) == (position.size, position.root()), "the checkpoint it carries is of another tree")
-        need(bare, "the checkpoint it carries has more than its text and one signature")
+        newest = len(keys) - 1
+        need(signed in ([newest], [newest - 1, newest]), "the checkpoint it carries has more or less than its text and the signatures of the keys that sign")
     else:
         need(position.frame == 0, "it does not carry the checkpoint of the frame before")
     if frame.count:
@@ -483,12 +553,12 @@ class History:
     def __init__(self, data):
         try:
             value = json.loads(data)
-            need(value["format"] == "candor/history/v1", "a history proof of another version")
+            changes = history_changes(value)
             self.origin, self.vkey, checkpoint = value["origin"], value["vkey"], value["checkpoint"]
             subjects = [(unbase64(one["link_key"]), list(map(int, one["entries"]))) for one in value["subjects"]]
         except (ValueError, KeyError, TypeError):
             raise Wrong("a history proof that does not read")
-        self.size, self.root = read_checkpoint(checkpoint, Key(self.vkey))[:2]
+        self.size, self.root = read_checkpoint(checkpoint, follow_keys(self.origin, self.vkey, changes)[0])[:2]
         need(subjects != [], "it is of nobody")
         self.wanted, self.found, self.reached = {}, {}, False
         for link, entries in subjects:
@@ -520,25 +590,30 @@ def verify_trail(journal, pinned, mark, history=None):
     names = sorted(name for name in os.listdir(journal) if not name.endswith(".seg.new"))
     need(names != [] and names == ["%010d.seg" % number for number in range(len(names))], "segment %d is missing or another file is there" % next(
         (i for i, name in enumerate(names) if name != "%010d.seg" % i), len(names)))
-    position, chain, identity, marked = None, bytes(32), None, mark is None
+    position, chain, identity, marked, texts, keys = None, bytes(32), None, mark is None, [], []
     for expected, name in enumerate(names):
         with open(os.path.join(journal, name), "rb") as file:
             data = file.read()
         where = {"frame": None, "entry": None}
         try:
-            number, state, before, origin, vkey, at = read_segment_header(data)
+            number, state, before, origin, vkey, changes, at = read_segment_header(data)
             need(number == expected, "its header names another segment")
             if position is None:
-                need(pinned is None or vkey == pinned, "the trail has another key than the one given")
-                position, identity, key = Position(origin, vkey), (origin, vkey), Key(vkey)
-                need(key.name == origin, "its origin is not the name of its key")
+                need(changes == [], "it does not begin a trail")
+                position, identity = Position(origin, vkey), (origin, vkey)
+                keys, _ = header_keys(origin, vkey, [])
             need((origin, vkey) == identity, "it is of another trail")
+            if changes != texts:
+                need(changes[:-1] == texts, "its key changes do not follow those of the segment before")
+                keys, tree = header_keys(origin, vkey, changes)
+                need(tree == (position.size, position.root()), "its key changes do not follow those of the segment before")
+                texts = changes
             need(state == position.state() and before == chain, "it does not follow the segment before")
             header = data[:at]
             while at < len(data):
                 where["frame"] = position.frame
                 frame = Frame(data, at)
-                check_frame(frame, position, key, lambda entry: where.update(entry=entry), history and history.see)
+                check_frame(frame, position, keys, lambda entry: where.update(entry=entry), history and history.see)
                 if history:
                     history.frame_ends(position)
                 if mark and frame.number == mark[1]:
@@ -553,6 +628,7 @@ def verify_trail(journal, pinned, mark, history=None):
             if where["frame"] is not None:
                 raise Wrong("frame %d: %s" % (where["frame"], error))
             raise Wrong("segment %d: %s" % (expected, error))
+    need(pinned is None or pinned in map(str, keys), "the trail has another key than the one given")
     need(marked, "frame %d: signed entries up to %d are missing" % (position.frame, mark[0] if mark else 0))
     said = history.finish(identity) if history else ""
     return "%d entries in %d frames, trail %s%s" % (position.size, position.frame, identity[0], said)

@@ -214,7 +214,7 @@ pub struct Unseen {
     found: Vec<(&'static str, u64)>,
 }
 
-const COMMANDS: [&str; 4] = ["SUBJECT_ERASED", "HOLD_PLACED", "HOLD_RELEASED", "PERIOD_ENDED"];
+const COMMANDS: [&str; 5] = ["SUBJECT_ERASED", "HOLD_PLACED", "HOLD_RELEASED", "PERIOD_ENDED", "LOG_KEY_CHANGED"];
 
 impl Unseen {
     /// Looks for them: after a stop, and after a restored backup.
@@ -241,11 +241,16 @@ impl Unseen {
         Ok(Unseen { found })
     }
 
+    /// Those of one kind.
+    pub fn of(&self, kind: &str) -> impl Iterator<Item = u64> {
+        self.found.iter().filter(move |(found, _)| *found == kind).map(|(_, index)| *index)
+    }
+
     /// Does every erasure again. Whether there was any: what intake keeps of the erased must then be looked through too.
     pub fn erase(&self, reader: &Reader, store: &SharedStore, catalogue: &Catalogue, notes: &Notes) -> Result<bool> {
         let mut any = false;
-        for (_, index) in self.found.iter().filter(|(kind, _)| *kind == "SUBJECT_ERASED") {
-            crate::erase::again(reader, store, catalogue, notes, *index)?;
+        for index in self.of("SUBJECT_ERASED") {
+            crate::erase::again(reader, store, catalogue, notes, index)?;
             any = true;
         }
         Ok(any)

@@ -15,9 +15,10 @@ use ledger::error::Error;
 use ledger::mirror::Mirror;
 use ledger::segment::Identity;
 use proof::checkpoint::Checkpoint;
+use proof::key_change::{self, KeyChange};
 use proof::note::VerifierKey;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::commands::{Output, interrupts};
@@ -63,6 +64,29 @@ struct Mark {
     v: u16,
     origin: String,
     vkey: String,
+}
+
+/// What a server says of its trail.
+#[derive(Deserialize)]
+struct Said {
+    vkey: String,
+    checkpoint: String,
+    #[serde(default)]
+    key_changes: Vec<KeyChange>,
+}
+
+impl Said {
+    fn of(server: &Server) -> Result<Said> {
+        serde_json::from_slice(&server.get("/v1/checkpoint")?.bytes)
+            .context("read what the server says of its trail at /v1/checkpoint")
+    }
+
+    /// The trail's keys, each shown to follow from the one before.
+    fn keys(&self) -> Result<Vec<VerifierKey>> {
+        let key = VerifierKey::parse(&self.vkey).map_err(|why| anyhow!("the server's verifier key is none: {why}"))?;
+        key_change::keys(key.name(), &self.vkey, &self.key_changes)
+            .map_err(|why| Error::Corrupt { what: "the server's keys".into(), why: why.to_string() }.into())
+    }
 }
 
 struct Server {
@@ -177,15 +201,16 @@ impl MirrorCommand {
             }
         };
         let vkey = match (&held, &self.key) {
-            (Some(held), Some(given)) if held.vkey != *given => {
-                bail!("mirror {}: it is of another trail than --key says", self.to.display())
-            }
-            (Some(held), _) => held.vkey.clone(),
-            (None, Some(given)) => given.clone(),
-            (None, None) => {
-                let said: Value =
-                    serde_json::from_slice(&server.get("/v1/checkpoint")?.bytes).context("read the checkpoint")?;
-                said["vkey"].as_str().context("the server names no key")?.to_owned()
+            (Some(held), None) => held.vkey.clone(),
+            (None, None) => Said::of(server)?.vkey,
+            (_, Some(given)) => {
+                // Any key that the trail has had says which it is: each is shown to follow from the first.
+                let said = Said::of(server)?;
+                let other = held.as_ref().is_some_and(|held| held.vkey != said.vkey);
+                if other || !said.keys()?.iter().any(|key| key.to_string() == *given) {
+                    bail!("mirror {}: it is of another trail than --key says", self.to.display());
+                }
+                said.vkey
             }
         };
         let key = VerifierKey::parse(&vkey).map_err(|why| anyhow!("the verifier key is none: {why}"))?;
@@ -195,7 +220,7 @@ impl MirrorCommand {
             std::fs::write(&path, serde_json::to_string(&mark)?)
                 .with_context(|| format!("write {}", path.display()))?;
         }
-        Ok(Identity { origin, vkey })
+        Ok(Identity::new(origin, vkey))
     }
 
     fn catch_up(
@@ -244,12 +269,13 @@ impl MirrorCommand {
 
     /// The server's newest signed word about a tree of the size that is here.
     fn held_against(&self, server: &Server, mirror: &Mirror, identity: &Identity) -> Result<()> {
-        let said: Value =
-            serde_json::from_slice(&server.get("/v1/checkpoint")?.bytes).context("read the checkpoint")?;
-        let text = said["checkpoint"].as_str().context("the server names no checkpoint")?;
-        let key = VerifierKey::parse(&identity.vkey).map_err(|why| anyhow!("the verifier key is none: {why}"))?;
-        let signed = Checkpoint::open(text.as_bytes(), &[key])
-            .map_err(|why| Error::Corrupt { what: "the server's checkpoint".into(), why: why.to_string() })?;
+        let said = Said::of(server)?;
+        let corrupt = |why: String| Error::Corrupt { what: "the server's checkpoint".into(), why };
+        if said.vkey != identity.vkey {
+            return Err(corrupt("it is of another trail".into()).into());
+        }
+        let signed =
+            Checkpoint::open(said.checkpoint.as_bytes(), &said.keys()?).map_err(|why| corrupt(why.to_string()))?;
         if signed.size == mirror.size() && signed.root != mirror.root() {
             let why = "it is of another tree than the entries that the same server gave".to_owned();
             return Err(Error::Corrupt { what: "the server's checkpoint".into(), why }.into());

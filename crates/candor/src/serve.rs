@@ -244,6 +244,10 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
             .name("ending".into())
             .spawn_scoped(scope, || crate::ending::serve(trail, stopped))
             .context("start a thread")?;
+        std::thread::Builder::new()
+            .name("log-key".into())
+            .spawn_scoped(scope, || crate::log_key::serve(trail, stopped))
+            .context("start a thread")?;
         if let Some(config) = &trail.config.backup {
             std::thread::Builder::new()
                 .name("backup".into())

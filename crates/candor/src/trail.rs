@@ -14,7 +14,7 @@ use ledger::home::Home;
 use ledger::ledger::{Ledger, Options};
 use ledger::sequencer::{Sequencer, Submitter};
 use proof::checkpoint::Checkpoint;
-use proof::note::{NoteSigner, TYPE_ED25519};
+use proof::key_change;
 use record::detect::Detector;
 use record::kinds::Catalogue;
 use seal::crypto::{KeyedHash, subkey};
@@ -29,6 +29,7 @@ use views::views::{Applied, Views};
 use crate::config::Config;
 use crate::ending::Unseen;
 use crate::intake::{Companion, Intake};
+use crate::log_key;
 use crate::past::Past;
 use crate::settings::{Settled, settle};
 use crate::space::Space;
@@ -205,17 +206,13 @@ pub fn read_master_key(paths: &Paths, config: &Config) -> Result<MasterKey> {
     })
 }
 
-fn signer(store: &KeyStore) -> Result<NoteSigner> {
-    NoteSigner::new(store.origin(), TYPE_ED25519, store.named(Named::LogSigning).expose()).context("make the log key")
-}
-
 /// The checkpoint of the last entry of a journal that is only read.
 pub fn newest_checkpoint(paths: &Paths, config: &Config, store: &KeyStore) -> Result<String> {
     let disk = crate::home::to_read(paths, config)?;
     let last = disk.segments()?.checked_sub(1).context("the journal has no segment")?;
     let position = ledger::directory::scan(disk.as_ref(), last, |_, _| Ok(()))?.end;
     let checkpoint = Checkpoint::new(store.origin(), position.range.size(), position.range.root());
-    Ok(checkpoint.sign(&signer(store)?))
+    Ok(key_change::sign(&checkpoint, &log_key::signers(store)?))
 }
 
 fn mac(store: &KeyStore) -> KeyedHash {
@@ -286,9 +283,9 @@ impl Trail {
             );
         }
         let store = KeyStore::create(&paths.keys(), master, &origin)?;
-        let signer = signer(&store)?;
-        let vkey = signer.verifier().to_string();
-        Ledger::create(&home, &signer)?;
+        let (identity, _) = log_key::signing(&store)?;
+        let vkey = identity.vkey.clone();
+        Ledger::create(&home, &identity)?;
         if !data.join("candor.toml").exists() {
             std::fs::write(data.join("candor.toml"), Config::template())?;
         }
@@ -347,7 +344,13 @@ impl Trail {
         Ok(())
     }
 
-    fn assemble(paths: Paths, mut config: Config, store: KeyStore, guard: File, options: OpenMode) -> Result<Trail> {
+    fn assemble(
+        paths: Paths,
+        mut config: Config,
+        mut store: KeyStore,
+        guard: File,
+        options: OpenMode,
+    ) -> Result<Trail> {
         let catalogue = Arc::new(catalogue(&paths.data, &config)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let home = crate::home::of(&paths, &config)?;
@@ -356,12 +359,15 @@ impl Trail {
         make_private(&paths.views())?;
         make_private(&paths.sources())?;
         let writer = u64::from_be_bytes(RandomPool::default().take());
-        let ledger = Ledger::open(Options {
+        log_key::end_old(&mut store, clock.now())?;
+        let (identity, signers) = log_key::signing(&store)?;
+        let mut ledger = Ledger::open(Options {
             journal: home,
             derived: paths.derived(),
             high_water: paths.high_waters(&config),
             mac: mac(&store),
-            signer: signer(&store)?,
+            identity,
+            signers,
             clock: Arc::clone(&clock),
             accept_clock: options.accept_clock,
             key_generation: store.generation(),
@@ -378,6 +384,7 @@ impl Trail {
         let reader = ledger.reader();
         let store = Arc::new(SharedStore::new(store));
         let unseen = Unseen::look(&reader, &store)?;
+        log_key::carry_out(&mut ledger, &store, &catalogue, &unseen)?;
         let view_key = store.lock()?.named(Named::View);
         let redone = unseen.erase(&reader, &store, &catalogue, &Notes::new(&paths.views(), &view_key))?;
         let views = if options.without_views {

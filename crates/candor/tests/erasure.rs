@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ledger::disk::RealDisk;
 use ledger::ledger::{Ledger, Options};
+use ledger::segment::Identity;
 use proof::note::{NoteSigner, TYPE_ED25519};
 use record::identifier::IdentifierType::{Address, CustomerId};
 use seal::crypto::{KeyedHash, subkey};
@@ -58,7 +59,8 @@ fn places(data: &Path) -> BTreeSet<&'static str> {
         derived: derived.path().to_owned(),
         high_water: vec![data.join("keys/highwater")],
         mac: KeyedHash::new(subkey(&store.named(Named::Id), "candor/v1/highwater\n").expose()),
-        signer,
+        identity: Identity::new(signer.verifier().name().to_owned(), signer.verifier().to_string()),
+        signers: vec![signer],
         clock: Arc::new(ledger::clock::SystemClock),
         accept_clock: true,
         key_generation: store.generation(),

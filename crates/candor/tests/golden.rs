@@ -4,7 +4,13 @@ mod support;
 
 use std::path::PathBuf;
 
-use support::{bad, candor, copy_folder, folder, good, python, root};
+use support::{bad, candor, copy_folder, folder, good, lines, python, python_with, root};
+
+/// The keys of `testdata/v2`, in order.
+const KEYS_2: [&str; 2] = [
+    "audit.example/golden-2+b2f06679+ASGwMP5+JDrD+ip99Ph6Mj9NJtQhpL4rcyaqyLoU/5Fy",
+    "audit.example/golden-2+73103553+AUtDPbgU/BiDPoAG/jHdbgF/Jxoq5WABXEDKTVlZPP2b",
+];
 
 fn golden() -> PathBuf {
     root().join("testdata/v1")
@@ -40,6 +46,36 @@ fn version_1_verifies_opens_and_reads_as_it_did() {
     good(&["verify", data]);
 }
 
+/// A trail whose key changed, with a receipt from before it and one from after.
+#[test]
+fn version_2_verifies_under_both_keys_opens_and_reads_as_it_did() {
+    let golden = root().join("testdata/v2");
+    let trail = golden.join("trail");
+    let [before, after] = KEYS_2;
+    for (path, key, holds) in [
+        ("trail", before, true),
+        ("trail", after, true),
+        ("receipt-before.json", before, true),
+        ("receipt-before.json", after, false),
+        ("receipt-during.json", before, true),
+        ("receipt-during.json", after, true),
+    ] {
+        let path = golden.join(path);
+        let ours = candor(&["verify", path.to_str().expect("UTF-8"), "--key", key]).status.success();
+        let theirs = python_with(&path, &["--key", key]).0 == 0;
+        assert_eq!((ours, theirs), (holds, holds), "{} under {key}", path.display());
+    }
+    let folder = folder();
+    let copy = folder.path().join("trail");
+    copy_folder(&trail, &copy);
+    let data = copy.to_str().expect("UTF-8");
+    good(&["clock", "accept", "--data", data]);
+    assert_eq!(good(&["search", "--data", data, "refund"]).lines().count(), 1);
+    let keys = lines(&good(&["keys", "list", "--json", "--data", data])).remove(0);
+    assert_eq!(keys["log_keys"], serde_json::json!(KEYS_2));
+    good(&["verify", data, "--key", after]);
+}
+
 #[test]
 fn another_key_is_not_accepted() {
     let trail = golden().join("trail");
@@ -49,19 +85,22 @@ fn another_key_is_not_accepted() {
     bad(2, &["verify", "/no/such/place"]);
 }
 
-/// Fifty altered copies: journal bytes flipped, inserted, cut and swapped, receipts altered; the two verifiers agree
+/// A hundred altered copies: journal bytes flipped, inserted, cut and swapped, receipts altered; the two verifiers agree
 /// on each, and on the entry where the Rust one names it.
 #[test]
 fn two_verifiers_agree_on_altered_copies() {
     let folder = folder();
-    let original = std::fs::read(golden().join("trail/journal/0000000000.seg")).expect("readable");
-    let receipt = std::fs::read(golden().join("receipt-23.json")).expect("readable");
+    let sources = [
+        (golden(), "trail/journal/0000000000.seg", "receipt-23.json"),
+        (root().join("testdata/v2"), "trail/journal/0000000001.seg", "receipt-during.json"),
+    ];
     let mut refused = 0;
-    for round in 0..50usize {
+    for round in 0..100usize {
+        let (from, segment, receipt) = &sources[round / 50];
         let dice = proof::hash::sha256(&round.to_be_bytes()).0;
         let number = |at: usize| u32::from_be_bytes([dice[at], dice[at + 1], dice[at + 2], dice[at + 3]]) as usize;
         let is_receipt = round % 5 == 4;
-        let mut bytes = if is_receipt { receipt.clone() } else { original.clone() };
+        let mut bytes = std::fs::read(from.join(if is_receipt { receipt } else { segment })).expect("readable");
         let at = number(0) % bytes.len();
         match round % 4 {
             0 => bytes[at] ^= 1 << (dice[8] % 7),
@@ -76,11 +115,10 @@ fn two_verifiers_agree_on_altered_copies() {
             folder.path().join(format!("{round}.json"))
         } else {
             let copy = folder.path().join(format!("{round}"));
-            copy_folder(&golden().join("trail/keys"), &copy.join("keys"));
-            std::fs::create_dir_all(copy.join("journal")).expect("made");
-            copy
+            copy_folder(&from.join("trail"), &copy.join("trail"));
+            copy.join("trail")
         };
-        let file = if is_receipt { path.clone() } else { path.join("journal/0000000000.seg") };
+        let file = if is_receipt { path.clone() } else { path.join(segment.trim_start_matches("trail/")) };
         std::fs::write(&file, &bytes).expect("written");
         let rust = candor(&["verify", path.to_str().expect("UTF-8")]);
         let said = String::from_utf8_lossy(&rust.stdout).into_owned();
@@ -92,6 +130,6 @@ fn two_verifiers_agree_on_altered_copies() {
         }
         refused += usize::from(status != 0);
     }
-    println!("{refused} of 50 altered copies refused, by both alike");
-    assert!(refused >= 48, "{refused}");
+    println!("{refused} of 100 altered copies refused, by both alike");
+    assert!(refused >= 96, "{refused}");
 }

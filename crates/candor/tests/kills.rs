@@ -158,6 +158,35 @@ fn a_rewrap_that_is_killed_anywhere_leaves_a_key_that_opens() {
 }
 
 #[test]
+fn a_change_of_the_log_key_that_is_killed_anywhere_is_made_or_not_and_either_key_verifies() {
+    let folder = folder();
+    let base = begun(folder.path());
+    let text = base.to_str().expect("UTF-8");
+    let batch: String = (0..30).map(|number| mail(number) + "\n").collect();
+    support::ingest(text, batch.as_bytes(), &[]);
+    let keys = |data: &str| lines(&good(&["keys", "list", "--json", "--data", data])).remove(0);
+    let first = keys(text)["vkey"].as_str().expect("a key").to_owned();
+    let killed = each_kill(&base, &["keys", "change-log-key"], |data| {
+        let after = keys(data);
+        let held = after["log_keys"].as_array().expect("keys");
+        let named = count(data, "LOG_KEY_CHANGED", |_| true);
+        assert_eq!(held.len(), named + 1, "an entry names each key, and what an entry names is in effect: {after}");
+        assert_eq!(after["both_sign_until"].is_null(), named == 0);
+        if named == 0 {
+            good(&["keys", "change-log-key", "--data", data]);
+        }
+        support::ingest(data, (mail(99) + "\n").as_bytes(), &[]);
+        good(&["verify", data, "--key", &first]);
+        let newest = keys(data)["log_keys"][1].as_str().expect("a key").to_owned();
+        good(&["verify", data, "--key", &newest]);
+        let (status, said) = support::python_with(Path::new(data), &["--key", &newest]);
+        assert_eq!(status, 0, "{said}");
+    });
+    println!("{killed} kills of a change of the log's key");
+    assert!(killed > 20);
+}
+
+#[test]
 fn a_backup_that_is_killed_anywhere_is_there_or_not_and_the_next_one_is() {
     let folder = folder();
     let base = begun(folder.path());

@@ -9,7 +9,7 @@ use crate::error::{Error, io};
 use crate::frame::{Broken, Frame, Header};
 use crate::journal::{Journal, Location};
 use crate::segment::{
-    HEADER_BYTES_MAX, Identity, Position, SEGMENT_BYTES_MAX, SegmentHeader, file_name, parse_file_name,
+    HEADER_BYTES_MAX, Identity, PLAIN_BYTES_MAX, Position, SEGMENT_BYTES_MAX, SegmentHeader, file_name, parse_file_name,
 };
 
 /// The segments of a folder, the last one open for appending.
@@ -83,9 +83,14 @@ pub fn count(names: &[String]) -> Result<u32, Error> {
 /// # Errors
 /// It cannot be read or is broken.
 pub fn read_header(disk: &dyn Disk, number: u32) -> Result<(SegmentHeader, usize), Error> {
-    let bytes =
-        disk.read(&file_name(number), 0, HEADER_BYTES_MAX + 4).map_err(io("read", format!("segment {number}")))?;
-    match SegmentHeader::parse(&bytes) {
+    let read = |most| disk.read(&file_name(number), 0, most).map_err(io("read", format!("segment {number}")));
+    let mut bytes = read(PLAIN_BYTES_MAX + 4)?;
+    let mut parsed = SegmentHeader::parse(&bytes);
+    if bytes.len() > PLAIN_BYTES_MAX && matches!(parsed, Err(Broken::Short)) {
+        bytes = read(HEADER_BYTES_MAX + 4)?;
+        parsed = SegmentHeader::parse(&bytes);
+    }
+    match parsed {
         Ok((header, _)) if header.number != number => Err(corrupt(number, None, "its header names another segment")),
         Ok(found) => Ok(found),
         Err(Broken::Newer(version)) => Err(Error::NewerVersion { what: "segment", version }),
@@ -223,16 +228,15 @@ impl DirectoryJournal {
         Ok(())
     }
 
-    fn rotate(&mut self, position: &Position) -> Result<(), Error> {
+    fn rotate(&mut self, position: &Position, identity: Identity) -> Result<(), Error> {
         let before = self.header.chain(&position.before);
-        let identity = self.header.identity.clone();
         self.header = SegmentHeader { number: self.header.number + 1, position: position.clone(), before, identity };
         self.start_segment()
     }
 
     fn try_append(&mut self, position: &Position, frame: &[u8]) -> Result<Location, Error> {
         if self.frames > 0 && self.bytes + frame.len() as u64 > self.segment_bytes_max {
-            self.rotate(position)?;
+            self.rotate(position, self.header.identity.clone())?;
         }
         let name = file_name(self.header.number);
         let what = format!("segment {}", self.header.number);
@@ -266,7 +270,19 @@ impl Journal for DirectoryJournal {
         if self.frames == 0 {
             return Ok(None);
         }
-        self.rotate(position).inspect_err(|_| self.failed = true)?;
+        self.rotate(position, self.header.identity.clone()).inspect_err(|_| self.failed = true)?;
+        Ok(Some(self.header.number))
+    }
+
+    fn may_change_key(&self, _: &Position) -> bool {
+        self.frames > 0
+    }
+
+    fn change_key(&mut self, position: &Position, identity: Identity) -> Result<Option<u32>, Error> {
+        if self.failed {
+            return Err(Error::Stopped);
+        }
+        self.rotate(position, identity).inspect_err(|_| self.failed = true)?;
         Ok(Some(self.header.number))
     }
 }

@@ -1,7 +1,7 @@
 //! What the sequencer needs of a journal: a place in order that is durable, or an error.
 
 use crate::error::Error;
-use crate::segment::Position;
+use crate::segment::{Identity, Position};
 
 /// Where a frame stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,4 +31,13 @@ pub trait Journal: Send {
         let _ = position;
         Ok(None)
     }
+
+    /// Whether a segment may begin at this position: else frames without entries are written until it may.
+    fn may_change_key(&self, position: &Position) -> bool;
+
+    /// Begins a segment whose header has another key change; gives its number where it is begun before its first frame.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn change_key(&mut self, position: &Position, identity: Identity) -> Result<Option<u32>, Error>;
 }

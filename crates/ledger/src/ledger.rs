@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use proof::checkpoint::Checkpoint;
+use proof::commitment::Opening;
 use proof::entry::{EntryId, Personal};
 use proof::hash::Hash;
+use proof::key_change::{self, CHANGE_BYTES_MAX, KeyChange};
 use proof::note::NoteSigner;
 use proof::time::UnixMillis;
+use proof::tlog_proof::TlogProof;
+use proof::tree::inclusion_proof;
 use seal::crypto::KeyedHash;
 use seal::sealed::Sealed;
 use seal::tag::Tagger;
@@ -47,8 +51,10 @@ pub struct Options {
     pub high_water: Vec<PathBuf>,
     /// Code key of the high-water mark.
     pub mac: KeyedHash,
-    /// Name and key of the trail; signs checkpoints.
-    pub signer: NoteSigner,
+    /// Origin and first key of the trail.
+    pub identity: Identity,
+    /// What signs checkpoints, the newest last: those that the journal does not know yet wait for [`Ledger::change_key`].
+    pub signers: Vec<NoteSigner>,
     /// Clocks.
     pub clock: Arc<dyn Clock>,
     /// Whether the clock is taken as it is, whatever the last entry says.
@@ -132,7 +138,8 @@ pub struct Ledger {
     position: Position,
     clock: Arc<dyn Clock>,
     rule: ClockRule,
-    signer: NoteSigner,
+    identity: Identity,
+    signers: Vec<NoteSigner>,
     checkpoint: String,
     closed: bool,
     index: Arc<RwLock<SegmentIndex>>,
@@ -157,8 +164,15 @@ fn maintain_beside(background: &Background, index: &Arc<RwLock<SegmentIndex>>) {
     background.nudge(move |stop| maintain(&index, stop).unwrap_or(false));
 }
 
-fn identity(signer: &NoteSigner) -> Identity {
-    Identity { origin: signer.verifier().name().to_owned(), vkey: signer.verifier().to_string() }
+/// Those of the signers that the journal knows, which must be the newest that it has.
+fn known_signers(signers: Vec<NoteSigner>, identity: &Identity) -> Result<Vec<NoteSigner>, Error> {
+    let keys = identity.keys()?;
+    let known: Vec<NoteSigner> = signers.into_iter().filter(|signer| keys.contains(signer.verifier())).collect();
+    if known.last().map(NoteSigner::verifier) == keys.last() {
+        return Ok(known);
+    }
+    let why = "it is signed by a key that the key store does not have: a newer copy of the key store has it".into();
+    Err(Error::Corrupt { what: "the journal".into(), why })
 }
 
 impl Ledger {
@@ -166,8 +180,8 @@ impl Ledger {
     ///
     /// # Errors
     /// There is a journal already, or it cannot be written.
-    pub fn create(home: &Home, signer: &NoteSigner) -> Result<(), Error> {
-        home.create(&identity(signer))
+    pub fn create(home: &Home, identity: &Identity) -> Result<(), Error> {
+        home.create(identity)
     }
 
     /// Opens the journal through recovery.
@@ -176,7 +190,6 @@ impl Ledger {
     /// It is not the journal that was signed, the key store is too old, or the clock is wrong.
     pub fn open(options: Options) -> Result<Ledger, Error> {
         let disk = options.journal.disk();
-        let identity = identity(&options.signer);
         let mut marks = Vec::with_capacity(options.high_water.len());
         for path in &options.high_water {
             marks.extend(HighWater::read(path, Some(&options.mac))?);
@@ -185,7 +198,7 @@ impl Ledger {
         if let (Home::Objects(objects), Some(mark)) = (&options.journal, newest) {
             objects.reaches(mark.frame);
         }
-        let (scan, open_index, recovered) = read_tail(&options.journal, newest, &identity)?;
+        let (scan, open_index, recovered) = read_tail(&options.journal, newest, &options.identity)?;
         for mark in &marks {
             check_mark(disk.as_ref(), &scan, mark)?;
         }
@@ -206,14 +219,17 @@ impl Ledger {
         maintain_beside(&background, &index);
         let tree = Arc::new(TreeStore::open(&options.derived)?);
         let size = position.range.size();
+        let identity = scan.header.identity.clone();
+        let signers = known_signers(options.signers, &identity)?;
+        let root = position.range.root();
         // Signed again, not stored: Ed25519 is deterministic, so these are the bytes signed before a crash.
-        let checkpoint = Checkpoint::new(&identity.origin, size, position.range.root()).sign(&options.signer);
-        let published =
-            Published { size, root: position.range.root(), at: position.at, checkpoint: checkpoint.clone() };
+        let checkpoint = key_change::sign(&Checkpoint::new(&identity.origin, size, root), &signers);
+        let key_changes = Arc::clone(&identity.key_changes);
+        let published = Published { size, root, at: position.at, checkpoint: checkpoint.clone(), key_changes };
         let published = Arc::new(RwLock::new(published));
         let reader = Arc::new(Reader::new(
             Arc::clone(&disk),
-            identity,
+            identity.clone(),
             Arc::clone(&index),
             Arc::clone(&tree),
             Arc::clone(&published),
@@ -228,7 +244,8 @@ impl Ledger {
             position,
             clock: options.clock,
             rule,
-            signer: options.signer,
+            identity,
+            signers,
             checkpoint,
             closed,
             index,
@@ -450,16 +467,78 @@ impl Ledger {
                 index.open.add_entry(first_index + place as u64, id, who.as_ref());
             }
         }
-        let (size, root) = (self.position.range.size(), self.position.range.root());
-        self.checkpoint = Checkpoint::new(self.signer.verifier().name(), size, root).sign(&self.signer);
-        let published = Published { size, root, at: self.position.at, checkpoint: self.checkpoint.clone() };
-        *self.published.write().map_err(|_| Error::Stopped)? = published;
+        self.sign()?;
         let now = self.clock.since_boot_ms();
         if now.saturating_sub(self.high_water_at) >= HIGH_WATER_EVERY_MS {
             self.move_high_water()?;
             self.high_water_at = now;
         }
         Ok(())
+    }
+
+    /// Signs the tree as it is, for readers and the next frame.
+    fn sign(&mut self) -> Result<(), Error> {
+        let (size, root) = (self.position.range.size(), self.position.range.root());
+        self.checkpoint = key_change::sign(&Checkpoint::new(&self.identity.origin, size, root), &self.signers);
+        let (checkpoint, key_changes) = (self.checkpoint.clone(), Arc::clone(&self.identity.key_changes));
+        let published = Published { size, root, at: self.position.at, checkpoint, key_changes };
+        *self.published.write().map_err(|_| Error::Stopped)? = published;
+        Ok(())
+    }
+
+    /// The keys that the trail has had, the newest last, each but the first named by an entry.
+    pub fn key_changes(&self) -> &[KeyChange] {
+        &self.identity.key_changes
+    }
+
+    /// Signs with another key from now on, and with the one before it until [`Ledger::sign_alone`]: entry `index`, whose
+    /// `facts` these are, says so. The segment that begins says how it follows.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`]. Durable when it returns.
+    pub fn change_key(&mut self, index: u64, facts: Opening, signer: NoteSigner) -> Result<(), Error> {
+        // An empty segment has its header already, and one in a bucket begins with a certain frame.
+        while !self.journal.may_change_key(&self.position) {
+            let at = self.rule.next(self.clock.as_ref())?;
+            self.write_frame(self.position.clone(), at, self.position.range.size())?;
+        }
+        let (size, root) = (self.position.range.size(), self.position.range.root());
+        let mut signers = std::mem::take(&mut self.signers);
+        // Of the keys before it, the last one alone goes on.
+        let mut both: Vec<NoteSigner> = signers.pop().into_iter().collect();
+        both.push(signer);
+        self.signers = both;
+        let checkpoint = key_change::sign(&Checkpoint::new(&self.identity.origin, size, root), &self.signers);
+        let path = inclusion_proof(self.reader.as_ref(), index, size)?;
+        let proof = TlogProof { extra: None, index, path, checkpoint }.to_text();
+        let corrupt = |why: &str| Error::Corrupt { what: format!("entry {index}"), why: why.into() };
+        let entry = String::from_utf8(self.reader.entry(index)?.bytes).map_err(|_| corrupt("it is not text"))?;
+        let change = KeyChange { index, entry, facts, proof };
+        if change.to_text().len() > CHANGE_BYTES_MAX {
+            return Err(corrupt("what it says of the key is too long"));
+        }
+        let changes: Vec<KeyChange> = self.identity.key_changes.iter().cloned().chain([change]).collect();
+        self.identity.key_changes = changes.into();
+        // What is written must be what everybody accepts.
+        self.identity.keys()?;
+        if let Some(segment) = self.journal.change_key(&self.position, self.identity.clone())? {
+            self.index.write().map_err(|_| Error::Stopped)?.rotate(segment, size);
+            maintain_beside(&self.background, &self.index);
+        }
+        self.sign()?;
+        // If we stop before this line: the old key's trail, which the next start does it in again. In a bucket the header
+        // comes with this frame.
+        self.closed = false;
+        self.close()
+    }
+
+    /// The newest key signs alone from now on.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub fn sign_alone(&mut self) -> Result<(), Error> {
+        self.signers.drain(..self.signers.len().saturating_sub(1));
+        self.sign()
     }
 
     /// After idleness and at stop: a frame without entries carries the last checkpoint, and the mark is moved.
@@ -527,7 +606,7 @@ fn read_tail(
         // A segment that was being begun has at most a header; anything longer is no crash.
         let length = disk.length(&crate::segment::file_name(last)).map_err(io("read", format!("segment {last}")))?;
         let (header, _) = read_header(disk, before)?;
-        if length > header.to_bytes().len() as u64 + 64 * 32 {
+        if length > (header.to_bytes().len() + 64 * 32 + CHANGE_BYTES_MAX) as u64 {
             return Err(error);
         }
         remove_unborn(disk, last)?;
@@ -535,7 +614,7 @@ fn read_tail(
         last = before;
     }
     let (header, _) = read_header(disk, last)?;
-    if header.identity != *identity {
+    if !header.identity.is_of(identity) {
         return Err(Error::Corrupt {
             what: format!("segment {last}"),
             why: "it belongs to another trail: the key store and the journal do not fit together".into(),

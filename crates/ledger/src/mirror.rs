@@ -11,13 +11,13 @@ use crate::disk::Disk;
 use crate::error::{Error, io};
 use crate::frame::Broken;
 use crate::segment::{HEADER_BYTES_MAX, Identity, Position, SegmentHeader, file_name};
-use crate::verify::{FrameCheck, check_frame};
+use crate::verify::{FrameCheck, changes_here, check_frame};
 
 /// See the module.
 pub struct Mirror {
     disk: Arc<dyn Disk>,
     identity: Identity,
-    keys: [VerifierKey; 1],
+    keys: Vec<VerifierKey>,
     /// The segment that is being copied, once its header is there.
     header: Option<SegmentHeader>,
     number: u32,
@@ -41,12 +41,12 @@ impl Mirror {
     /// The folder has another trail's journal, or one that does not hold.
     pub fn open(disk: Arc<dyn Disk>, identity: Identity) -> Result<Mirror, Error> {
         let bad = |why: &str| Error::Corrupt { what: "mirror".into(), why: why.into() };
-        let key = VerifierKey::parse(&identity.vkey).map_err(|_| bad("its verifier key is malformed"))?;
+        let keys = identity.keys().map_err(|why| bad(&format!("its verifier key: {why}")))?;
         let mut mirror = Mirror {
             position: Position::genesis(&identity),
             disk,
             identity,
-            keys: [key],
+            keys,
             header: None,
             number: 0,
             before: Hash::default(),
@@ -66,9 +66,11 @@ impl Mirror {
         }
         if let Some(last) = count.checked_sub(1) {
             let found = scan(mirror.disk.as_ref(), last, |_, _| Ok(()))?;
-            if found.header.identity != mirror.identity {
+            if !found.header.identity.is_of(&mirror.identity) {
                 return Err(bad("it is of another trail"));
             }
+            mirror.identity = found.header.identity.clone();
+            mirror.keys = mirror.identity.keys().map_err(|why| bad(&format!("its keys: {why}")))?;
             if found.frame_after_tail {
                 return Err(bad("whole frames stand after a broken one"));
             }
@@ -138,6 +140,18 @@ impl Mirror {
         Ok(())
     }
 
+    /// The segment begins with another key: it must follow from those that are here, at the entries that are here.
+    fn take_key(&mut self, header: &SegmentHeader) -> Result<(), Error> {
+        let corrupt = |why: String| Error::Corrupt { what: what(self.number), why };
+        let keys = header.identity.keys().map_err(|why| corrupt(format!("its keys: {why}")))?;
+        let new = header.identity.key_changes.strip_prefix(&*self.identity.key_changes);
+        if new.is_none_or(|new| new.len() != 1) || !changes_here(header, &keys) {
+            return Err(corrupt("its key does not follow from what is here".into()));
+        }
+        (self.identity, self.keys) = (header.identity.clone(), keys);
+        Ok(())
+    }
+
     /// Whether the header is whole: then it is the one that must come, and its file is begun.
     fn take_header(&mut self) -> Result<bool, Error> {
         let (header, length) = match SegmentHeader::parse(&self.pending[..self.pending.len().min(HEADER_BYTES_MAX + 4)])
@@ -148,12 +162,15 @@ impl Mirror {
             Err(why) => return Err(Error::Corrupt { what: what(self.number), why: why.to_string() }),
         };
         let fits = header.number == self.number
-            && header.identity == self.identity
+            && header.identity.is_of(&self.identity)
             && header.position == self.position
             && header.before == self.before;
         if !fits {
             let why = "its header does not follow what is here".to_owned();
             return Err(Error::Corrupt { what: what(self.number), why });
+        }
+        if header.identity != self.identity {
+            self.take_key(&header)?;
         }
         let name = file_name(self.number);
         self.disk.create(&name).map_err(io("create", what(self.number)))?;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use proof::entry::Entry;
 use proof::hash::Hash;
-use proof::receipt::{RECEIPT_VERSION, Receipt};
+use proof::key_change::KeyChange;
+use proof::receipt::{RECEIPT_VERSION, RECEIPT_VERSION_CHANGED, Receipt};
 use proof::time::UnixMillis;
 use proof::tlog_proof::TlogProof;
 use proof::tree::{Nodes, inclusion_proof};
@@ -36,6 +37,8 @@ pub struct Published {
     pub at: UnixMillis,
     /// Signed checkpoint of that size.
     pub checkpoint: String,
+    /// How the keys that signed it follow from the trail's first.
+    pub key_changes: Arc<[KeyChange]>,
 }
 
 /// An entry read from the journal; its leaf hash was checked.
@@ -96,7 +99,7 @@ impl Reader {
         Reader { disk, identity, index, tree, published, cache: Mutex::default() }
     }
 
-    /// Who the trail is.
+    /// Who the trail is, by its first key; [`Published::key_changes`] says how others followed.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -477,8 +480,10 @@ impl Reader {
         let path = inclusion_proof(self, index, published.size)?;
         let proof = TlogProof { extra: None, index, path, checkpoint: published.checkpoint };
         let text = String::from_utf8(entry.bytes).map_err(|why| corrupt(index, why))?;
-        let Identity { origin, vkey } = self.identity.clone();
-        let receipt = Receipt { v: RECEIPT_VERSION, origin, vkey, index, entry: text, proof: proof.to_text() };
+        let Identity { origin, vkey, .. } = self.identity.clone();
+        let key_changes = published.key_changes.to_vec();
+        let v = if key_changes.is_empty() { RECEIPT_VERSION } else { RECEIPT_VERSION_CHANGED };
+        let receipt = Receipt { v, origin, vkey, index, entry: text, proof: proof.to_text(), key_changes };
         receipt.verify(None)?;
         Ok(receipt)
     }

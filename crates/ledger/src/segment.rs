@@ -1,8 +1,11 @@
 //! The segment header: everything a reader needs to begin at this file (`docs/formats/segment.md`).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use proof::hash::{Hash, sha256_parts};
+use proof::key_change::{self, CHANGE_BYTES_MAX, CHANGES_MAX, KeyChange};
+use proof::note::VerifierKey;
 use proof::time::UnixMillis;
 use proof::tree::CompactRange;
 
@@ -11,20 +14,47 @@ use crate::wire::Cursor;
 
 /// First bytes of a segment.
 pub const MAGIC: &[u8; 8] = b"CNDRSEGM";
-/// The version this code writes and reads.
+/// The version of a segment of a trail whose key has not changed.
 pub const VERSION: u16 = 1;
+/// The version with key changes, the newest that this code writes and reads.
+pub const VERSION_CHANGED: u16 = 2;
 /// Bytes at which a segment is closed: two of them are read at start.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
-/// Bytes of a header, at most: 64 nodes, an origin of 255 and a verifier key of 512 bytes, and the rest.
-pub const HEADER_BYTES_MAX: usize = 4096;
+/// Bytes of a header without key changes, at most: 64 nodes, an origin of 255 and a verifier key of 512 bytes, and the
+/// rest.
+pub const PLAIN_BYTES_MAX: usize = 4096;
+/// Bytes of a header, at most.
+pub const HEADER_BYTES_MAX: usize = PLAIN_BYTES_MAX + CHANGES_MAX * (CHANGE_BYTES_MAX + 4);
 
 /// Who the trail is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the trail.
     pub origin: String,
-    /// Its verifier key.
+    /// Its first verifier key.
     pub vkey: String,
+    /// How its other keys followed.
+    pub key_changes: Arc<[KeyChange]>,
+}
+
+impl Identity {
+    /// A trail whose key has not changed.
+    pub fn new(origin: String, vkey: String) -> Identity {
+        Identity { origin, vkey, key_changes: Arc::default() }
+    }
+
+    /// Its keys in order, each change checked.
+    ///
+    /// # Errors
+    /// One does not follow from those before it.
+    pub fn keys(&self) -> Result<Vec<VerifierKey>, proof::error::Error> {
+        key_change::keys(&self.origin, &self.vkey, &self.key_changes)
+    }
+
+    /// Whether both are of one trail, whatever its keys did meanwhile.
+    pub fn is_of(&self, other: &Identity) -> bool {
+        self.origin == other.origin && self.vkey == other.vkey
+    }
 }
 
 /// The state of a trail between two frames.
@@ -91,7 +121,9 @@ impl SegmentHeader {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_be_bytes());
+        let changes = &self.identity.key_changes;
+        let version = if changes.is_empty() { VERSION } else { VERSION_CHANGED };
+        out.extend_from_slice(&version.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.number.to_be_bytes());
         let position = &self.position;
@@ -108,6 +140,14 @@ impl SegmentHeader {
         for text in [&self.identity.origin, &self.identity.vkey] {
             out.extend_from_slice(&(text.len() as u16).to_be_bytes());
             out.extend_from_slice(text.as_bytes());
+        }
+        if !changes.is_empty() {
+            out.push(changes.len() as u8);
+            for change in changes.iter() {
+                let text = change.to_text();
+                out.extend_from_slice(&(text.len() as u32).to_be_bytes());
+                out.extend_from_slice(text.as_bytes());
+            }
         }
         let length = out.len() as u32;
         out[10..14].copy_from_slice(&length.to_be_bytes());
@@ -127,11 +167,12 @@ impl SegmentHeader {
             return Err(Broken::Malformed("it does not begin with the mark of a segment"));
         }
         let version = cursor.u16().ok_or(short)?;
-        if version > VERSION {
+        if version > VERSION_CHANGED {
             return Err(Broken::Newer(version));
         }
         let length = cursor.u32().ok_or(short)? as usize;
-        if version == 0 || length > HEADER_BYTES_MAX {
+        let most = if version == VERSION { PLAIN_BYTES_MAX } else { HEADER_BYTES_MAX };
+        if version == 0 || length > most {
             return Err(bad);
         }
         let covered = bytes.get(..length).ok_or(short)?;
@@ -155,7 +196,15 @@ impl SegmentHeader {
                 let length = usize::from(cursor.u16()?);
                 String::from_utf8(cursor.take(length)?.to_vec()).ok()
             };
-            let identity = Identity { origin: text()?, vkey: text()? };
+            let (origin, vkey) = (text()?, text()?);
+            let count = if version == VERSION { 0 } else { usize::from(cursor.u8()?) };
+            let mut key_changes = Vec::new();
+            for _ in 0..count {
+                let length = cursor.u32()? as usize;
+                let text = std::str::from_utf8(cursor.take(length)?).ok()?;
+                key_changes.push(KeyChange::parse(text).ok()?);
+            }
+            let identity = Identity { origin, vkey, key_changes: key_changes.into() };
             let range = CompactRange::from_parts(size, nodes).ok()?;
             let position = Position { frame, before: frame_before, range, last_leaf, at, epoch, generation };
             Some(SegmentHeader { number, position, before, identity })
@@ -175,7 +224,7 @@ impl SegmentHeader {
     /// Every byte of the header by the name of its field.
     pub fn layout(&self) -> Vec<(&'static str, Range<usize>)> {
         let nodes = self.position.range.nodes().len() * 32;
-        let rows = [
+        let mut rows = vec![
             ("segment magic", 8),
             ("segment version", 2),
             ("segment header length", 4),
@@ -194,8 +243,14 @@ impl SegmentHeader {
             ("segment origin", self.identity.origin.len()),
             ("segment vkey length", 2),
             ("segment vkey", self.identity.vkey.len()),
-            ("segment check sum", 4),
         ];
+        if !self.identity.key_changes.is_empty() {
+            rows.push(("segment change count", 1));
+        }
+        for change in self.identity.key_changes.iter() {
+            rows.extend([("segment change length", 4), ("segment change", change.to_text().len())]);
+        }
+        rows.push(("segment check sum", 4));
         let mut at = 0;
         rows.iter()
             .map(|(name, length)| {

@@ -4,6 +4,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use proof::commitment::Opening;
+use proof::note::NoteSigner;
+
 use crate::error::Error;
 use crate::frame::{ENTRIES_MAX, FRAME_BYTES_SOFT_MAX};
 use crate::ledger::{Committed, Item, Ledger, Outcome};
@@ -32,6 +35,8 @@ enum Command<C> {
     Batch(Batch<C>, SyncSender<Answer<C>>),
     Bury(Vec<u64>, SyncSender<Answer<C>>),
     BuryPeriods(Vec<u32>, SyncSender<Answer<C>>),
+    ChangeKey(Box<(u64, Opening, NoteSigner)>, SyncSender<Answer<C>>),
+    SignAlone(SyncSender<Answer<C>>),
     Close(SyncSender<Answer<C>>),
     Stop,
 }
@@ -73,6 +78,22 @@ impl<C> Submitter<C> {
     /// The writer has stopped.
     pub fn bury_periods(&self, periods: Vec<u32>) -> Result<(), Error> {
         self.tell(|answer| Command::BuryPeriods(periods, answer))
+    }
+
+    /// Signs with another key from now on, which entry `index` names; see [`Ledger::change_key`]. Durable when it answers.
+    ///
+    /// # Errors
+    /// The writer has stopped.
+    pub fn change_key(&self, index: u64, facts: Opening, signer: NoteSigner) -> Result<(), Error> {
+        self.tell(|answer| Command::ChangeKey(Box::new((index, facts, signer)), answer))
+    }
+
+    /// The newest key signs alone from now on.
+    ///
+    /// # Errors
+    /// The writer has stopped.
+    pub fn sign_alone(&self) -> Result<(), Error> {
+        self.tell(Command::SignAlone)
     }
 
     /// Writes the frame that carries the last checkpoint now, instead of after idleness.
@@ -186,6 +207,15 @@ fn run<C>(
             }
             Command::BuryPeriods(periods, answer) => {
                 ledger.bury_periods(&periods)?;
+                let _ = answer.send(Ok(Vec::new()));
+            }
+            Command::ChangeKey(change, answer) => {
+                let (index, facts, signer) = *change;
+                ledger.change_key(index, facts, signer)?;
+                let _ = answer.send(Ok(Vec::new()));
+            }
+            Command::SignAlone(answer) => {
+                ledger.sign_alone()?;
                 let _ = answer.send(Ok(Vec::new()));
             }
             Command::Close(answer) => {

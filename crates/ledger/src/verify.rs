@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use proof::checkpoint::Checkpoint;
 use proof::hash::{Hash, sha256};
-use proof::note::VerifierKey;
+use proof::note::{Note, VerifierKey};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Disk;
@@ -17,7 +17,7 @@ use crate::entries::{Bodies, EntrySection, rebuild};
 use crate::error::{Error, io};
 use crate::frame::{Broken, Frame, SectionKind};
 use crate::guard::HighWater;
-use crate::segment::{HEADER_BYTES_MAX, Position, SegmentHeader, file_name};
+use crate::segment::{HEADER_BYTES_MAX, Identity, Position, SegmentHeader, file_name};
 
 /// Something that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +48,10 @@ impl std::fmt::Display for Finding {
 pub struct Report {
     /// Name of the trail.
     pub origin: String,
-    /// Its verifier key.
+    /// Its first verifier key.
     pub vkey: String,
+    /// All that it has had, the newest last.
+    pub keys: Vec<String>,
     /// Entries checked.
     pub entries: u64,
     /// Frames checked.
@@ -103,7 +105,12 @@ pub struct SegmentState {
     header: String,
     end: String,
     chain: String,
-    vkey: String,
+    /// The trail's keys as its header has them.
+    keys: Vec<String>,
+    /// Digests of the changes by which they follow.
+    changes: Vec<String>,
+    /// Whether the newest of these was made where the segment begins.
+    changes_here: bool,
     entries: u64,
     frames: u64,
     signed_size: u64,
@@ -128,7 +135,7 @@ fn digest(position: &Position) -> String {
         number: 0,
         position: position.clone(),
         before: Hash::default(),
-        identity: crate::segment::Identity { origin: String::new(), vkey: String::new() },
+        identity: Identity::new(String::new(), String::new()),
     };
     sha256(&header.to_bytes()).hex()
 }
@@ -203,6 +210,7 @@ fn hopeless(segment: u32, what: String) -> Report {
     Report {
         origin: String::new(),
         vkey: String::new(),
+        keys: Vec::new(),
         entries: 0,
         frames: 0,
         segments: 0,
@@ -223,6 +231,10 @@ fn join(
     let mut report = Report { finding: None, ..hopeless(0, String::new()) };
     let mut expected: Option<(String, String)> = None;
     let mut odd = None;
+    let mut changes: &[String] = &[];
+    // Whoever trusts any of the keys is shown how the others follow from it.
+    let keys = results.values().rev().find_map(|result| result.as_ref().ok()).map(|state| &*state.keys);
+    let known = |key: &VerifierKey| keys.is_none_or(|keys| keys.contains(&key.to_string()));
     for (number, result) in &results {
         let finding = |what: &str| Some(Finding { segment: *number, frame: None, entry: None, what: what.to_owned() });
         let state = match result {
@@ -233,17 +245,26 @@ fn join(
             }
         };
         if *number == 0 {
-            report.vkey = state.vkey.clone();
-            report.origin = VerifierKey::parse(&state.vkey).map(|key| key.name().to_owned()).unwrap_or_default();
-            if options.key.is_some_and(|key| key.to_string() != state.vkey) {
+            report.vkey = state.keys.first().cloned().unwrap_or_default();
+            report.origin = VerifierKey::parse(&report.vkey).map(|key| key.name().to_owned()).unwrap_or_default();
+            if options.key.is_some_and(|key| !known(key)) {
                 report.finding = finding("the trail has another key than the one given");
                 break;
             }
         }
-        if state.vkey != report.vkey {
+        if state.keys.first() != Some(&report.vkey) {
             report.finding = finding("it is signed by another key than the trail began with");
             break;
         }
+        match state.changes.strip_prefix(changes) {
+            Some([]) => {}
+            Some([_]) if state.changes_here => {}
+            _ => {
+                report.finding = finding("its key changes do not follow those of the segment before");
+                break;
+            }
+        }
+        (changes, report.keys) = (&state.changes, state.keys.clone());
         if expected.as_ref().is_some_and(|(end, chain)| *end != state.header || *chain != header_before(disk, *number))
         {
             report.finding = finding("it does not follow the segment before");
@@ -376,15 +397,16 @@ fn check(number: u32, bytes: &[u8], progress: &Progress) -> Result<Result<Segmen
     if number == 0 && (header.position != Position::genesis(&header.identity) || header.before != Hash::default()) {
         return Ok(Err(broken(None, None, "it does not begin a trail".into())));
     }
-    let Ok(key) = VerifierKey::parse(&header.identity.vkey) else {
-        return Ok(Err(broken(None, None, "its verifier key is malformed".into())));
+    let keys = match header.identity.keys() {
+        Ok(keys) => keys,
+        Err(why) => return Ok(Err(broken(None, None, format!("its keys: {why}")))),
     };
-    if key.name() != header.identity.origin {
-        return Ok(Err(broken(None, None, "its origin is not the name of its key".into())));
-    }
-    let mut state = SegmentState::begun(length, &header.position, header.identity.vkey.clone());
+    let mut state = SegmentState::begun(length, &header.position);
+    state.keys = keys.iter().map(VerifierKey::to_string).collect();
+    state.changes =
+        header.identity.key_changes.iter().map(|change| sha256(change.to_text().as_bytes()).hex()).collect();
+    state.changes_here = changes_here(&header, &keys);
     let mut position = header.position.clone();
-    let keys = [key];
     while at < bytes.len() {
         let start = position.range.size();
         match frame(&bytes[at..], &mut position, &keys, &mut state) {
@@ -399,6 +421,13 @@ fn check(number: u32, bytes: &[u8], progress: &Progress) -> Result<Result<Segmen
     state.end = digest(&position);
     state.chain = header.chain(&position.before).hex();
     Ok(Ok(state))
+}
+
+/// Whether the newest change of the key is of the tree before this segment: what both keys signed is what the journal has.
+pub(crate) fn changes_here(header: &SegmentHeader, keys: &[VerifierKey]) -> bool {
+    let Some((change, before)) = header.identity.key_changes.last().zip(keys.iter().nth_back(1)) else { return false };
+    let range = &header.position.range;
+    change.verify(before).is_ok_and(|made| (made.checkpoint.size, made.checkpoint.root) == (range.size(), range.root()))
 }
 
 /// What stands at the beginning of some bytes.
@@ -416,7 +445,7 @@ pub(crate) fn check_frame(bytes: &[u8], position: &mut Position, keys: &[Verifie
     if matches!(Frame::parse(bytes), Err(Broken::Short)) {
         return Ok(FrameCheck::Short);
     }
-    let mut state = SegmentState::begun(0, position, String::new());
+    let mut state = SegmentState::begun(0, position);
     match frame(bytes, position, keys, &mut state) {
         Ok(length) => Ok(FrameCheck::Whole(length)),
         Err(Wrong::Newer(version)) => Err(Error::NewerVersion { what: "frame", version }),
@@ -426,14 +455,16 @@ pub(crate) fn check_frame(bytes: &[u8], position: &mut Position, keys: &[Verifie
 }
 
 impl SegmentState {
-    fn begun(length: u64, position: &Position, vkey: String) -> SegmentState {
+    fn begun(length: u64, position: &Position) -> SegmentState {
         SegmentState {
             length,
             file: String::new(),
             header: digest(position),
             end: String::new(),
             chain: String::new(),
-            vkey,
+            keys: Vec::new(),
+            changes: Vec::new(),
+            changes_here: false,
             entries: 0,
             frames: 0,
             signed_size: 0,
@@ -465,15 +496,10 @@ fn frame(
     })?;
     let header = &frame.header;
     if !header.checkpoint.is_empty() {
-        let signed = Checkpoint::open(header.checkpoint.as_bytes(), keys)
+        let signed = carried(&header.checkpoint, keys)
             .map_err(|why| wrong(None, format!("the checkpoint it carries: {why}")))?;
         if (signed.size, signed.root) != (position.range.size(), position.range.root()) {
             return Err(wrong(None, "the checkpoint it carries is of another tree than the entries before it"));
-        }
-        let text = Checkpoint::new(&signed.origin, signed.size, signed.root).text();
-        let one_line = header.checkpoint.strip_prefix(&text).is_some_and(|rest| rest.lines().count() == 2);
-        if !one_line {
-            return Err(wrong(None, "the checkpoint it carries has more than its text and one signature"));
         }
         state.signed_size = signed.size;
     } else if position.frame > 0 {
@@ -486,6 +512,20 @@ fn frame(
     state.frames += 1;
     state.entries += u64::from(frame.header.count);
     Ok(frame.bytes.len())
+}
+
+/// A checkpoint as a frame has it: signed by the newest key, and before it by the one before while both sign; nothing more.
+fn carried(text: &str, keys: &[VerifierKey]) -> Result<Checkpoint, String> {
+    let signed = Checkpoint::open(text.as_bytes(), keys).map_err(|why| why.to_string())?;
+    let note = Note::parse(text.as_bytes()).map_err(|why| why.to_string())?;
+    let lines: Vec<_> = note.signatures.iter().map(|line| (line.name, line.key_id)).collect();
+    let ids: Vec<_> = keys.iter().map(|key| (key.name(), key.key_id())).collect();
+    let newest = &ids[ids.len().saturating_sub(1)..];
+    let both = &ids[ids.len().saturating_sub(2)..];
+    if !signed.extensions.is_empty() || lines != newest && lines != both {
+        return Err("it has more or less than its text and the signatures of the keys that sign".into());
+    }
+    Ok(signed)
 }
 
 /// Rebuilds every entry and compares leaf hashes and section digests.

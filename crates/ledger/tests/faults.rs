@@ -10,7 +10,9 @@ use ledger::disk::{Disk, RealDisk};
 use ledger::error::{Error, Kind};
 use ledger::home::Home;
 use ledger::ledger::{Ledger, Options};
-use support::{Fault, Hands, SimDisk, check, conforms, create, item, open, options, signer, write};
+use support::{
+    Fault, Hands, SimDisk, changes_its_key, check, conforms, create, identity, item, open, options, signer, write,
+};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
@@ -23,6 +25,12 @@ fn on_the_real_disk_a_trail_survives_restarts_rotations_repeats_and_a_torn_frame
     let journal = folder.path().join("journal");
     std::fs::create_dir(&journal).expect("made");
     conforms_on(&Arc::new(RealDisk::new(&journal)));
+}
+
+#[test]
+fn a_trail_changes_its_key_and_what_either_key_signed_holds() {
+    let (folder, journal) = (folder(), folder());
+    changes_its_key(&Home::Directory(Arc::new(RealDisk::new(journal.path()))), folder.path());
 }
 
 #[test]
@@ -174,7 +182,9 @@ fn a_journal_that_is_older_or_another_is_refused_before_anything_is_signed() {
         change(&mut options);
         Ledger::open(options).err().expect("refused").to_string()
     };
-    assert!(with(|options| options.signer = signer(2)).contains("another trail"));
+    assert!(
+        with(|options| (options.identity, options.signers) = (identity(2), vec![signer(2)])).contains("another trail")
+    );
     assert!(with(|options| options.key_generation = 80).contains("9 keys that this trail needs are missing"));
     assert!(with(|options| options.mac = seal::crypto::KeyedHash::new(b"other")).contains("authentication code"));
     assert!(with(|options| options.clock = Arc::new(Ahead)).contains("ahead of the last entry"));

@@ -18,7 +18,7 @@ use ledger::ledger::Ledger;
 use ledger::objects::{Bucket, BucketUrl, Locking, Objects};
 use proof::time::UnixMillis;
 use proxy::Proxy;
-use support::{check, conforms, open_home, signer, write};
+use support::{changes_its_key, check, conforms, identity, open_home, write};
 use weed::Weed;
 
 fn folder() -> tempfile::TempDir {
@@ -62,10 +62,11 @@ fn a_trail_in_a_bucket_does_what_one_in_a_folder_does_locked_or_not() {
         let disk = ledger::disk::RealDisk::read_only(files.path());
         let report = ledger::verify::verify(&disk, &Default::default(), &Default::default(), &|_, _| {}).expect("read");
         assert!(report.holds() && report.entries == answered.len() as u64, "{report:?}");
+        changes_its_key(&home(&weed.objects(name, "shop/three")), self::folder().path());
         // Another trail has a prefix of its own.
         let beside = weed.objects(name, "shop/two");
         assert!(!beside.has_trail().expect("asked"));
-        Ledger::create(&home(&beside), &signer(1)).expect("made");
+        Ledger::create(&home(&beside), &identity(1)).expect("made");
     }
 }
 
@@ -76,7 +77,7 @@ fn of_two_writers_one_goes_on_and_the_other_is_told_and_ends() {
     weed.make("two", false);
     let (one, other) = (weed.objects("two", "t"), weed.objects("two", "t"));
     let (here, there) = (folder(), folder());
-    Ledger::create(&home(&one), &signer(1)).expect("made");
+    Ledger::create(&home(&one), &identity(1)).expect("made");
     let mut first = open_home(&home(&one), here.path()).expect("it opens");
     let mut answered = write(&mut first, 0..30, 5).map_err(|(_, e)| e).expect("written");
     // The first is stopped past every time-out; the second takes over and writes.
@@ -97,7 +98,7 @@ fn what_is_planted_counts_for_nothing_and_is_told() {
     weed.make("planted", true);
     let objects = weed.objects("planted", "t");
     let folder = folder();
-    Ledger::create(&home(&objects), &signer(1)).expect("made");
+    Ledger::create(&home(&objects), &identity(1)).expect("made");
     let mut ledger = open_home(&home(&objects), folder.path()).expect("it opens");
     let answered = write(&mut ledger, 0..400, 5).map_err(|(_, e)| e).expect("written");
     ledger.close().expect("closed");
@@ -147,7 +148,7 @@ fn a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_nothing() {
     weed.make("killed", false);
     let objects = weed.objects("killed", "t");
     let folder = folder();
-    Ledger::create(&home(&objects), &signer(1)).expect("made");
+    Ledger::create(&home(&objects), &identity(1)).expect("made");
     let done = Arc::new(AtomicBool::new(false));
     let writer = std::thread::spawn({
         let (done, objects, path) = (Arc::clone(&done), Arc::clone(&objects), folder.path().to_owned());
@@ -183,7 +184,7 @@ fn answers_that_are_lost_or_late_make_nothing_twice_and_lose_nothing() {
     let weed = Weed::start(at.path());
     weed.make("slow", false);
     let direct = weed.objects("slow", "t");
-    Ledger::create(&home(&direct), &signer(1)).expect("made");
+    Ledger::create(&home(&direct), &identity(1)).expect("made");
     let to = weed.endpoint().trim_start_matches("http://").parse().expect("an address");
     // Longer than a request waits: who sent it has tried again by the time that it comes.
     let proxy = Proxy::start(to, Duration::from_millis(1500));

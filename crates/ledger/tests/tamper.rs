@@ -13,11 +13,11 @@ use ledger::home::Home;
 use ledger::segment::SegmentHeader;
 use ledger::verify::{self, Report};
 use proof::hash::sha256;
-use support::{SimDisk, create, mac, open, signer, write};
+use support::{SimDisk, change_key, create, identity, mac, open, signer, write};
 
 /// Every field that a journal has. A field of the layout that is not here fails the test, and so does one here that no
 /// layout has.
-const STRATA: [&str; 62] = [
+const STRATA: [&str; 65] = [
     "segment magic",
     "segment version",
     "segment header length",
@@ -36,6 +36,9 @@ const STRATA: [&str; 62] = [
     "segment origin",
     "segment vkey length",
     "segment vkey",
+    "segment change count",
+    "segment change length",
+    "segment change",
     "segment check sum",
     "magic",
     "version",
@@ -97,6 +100,9 @@ fn trail() -> Trail {
     create(&disk);
     let mut ledger = open(&disk, folder.path()).expect("it opens");
     write(&mut ledger, 0..220, 9).map_err(|(_, e)| e).expect("written");
+    // The last segments are signed by another key.
+    change_key(&mut ledger, 1, 2);
+    write(&mut ledger, 220..300, 9).map_err(|(_, e)| e).expect("written");
     ledger.close().expect("closed");
     let mark = HighWater::read(&folder.path().join("highwater"), Some(&mac())).expect("readable").expect("a mark");
     let names = disk.list().expect("names");
@@ -186,7 +192,7 @@ fn every_altered_field_is_found_and_named() {
             *hits.entry(field).or_default() += 1;
         }
     }
-    for stratum in STRATA.iter().take(59).filter(|stratum| !NOT_IN_THIS_TRAIL.contains(stratum)) {
+    for stratum in STRATA.iter().take(62).filter(|stratum| !NOT_IN_THIS_TRAIL.contains(stratum)) {
         assert!(hits.get(stratum).is_some_and(|count| *count >= TIMES), "{stratum}");
     }
     println!("{} fields altered {TIMES} times each, all found", hits.len());
@@ -218,7 +224,7 @@ fn the_first_bad_entry_is_named() {
             at += frame.bytes.len();
         }
     }
-    assert_eq!(index, 220);
+    assert_eq!(index, 301);
 }
 
 /// Frames with their check sums made good again: the chain, the tree and the signature find what CRC cannot.
@@ -274,9 +280,9 @@ fn a_trail_signed_again_by_another_key_is_found() {
     let trail = trail();
     let folder = tempfile::tempdir().expect("a folder");
     let forged = SimDisk::new();
-    ledger::ledger::Ledger::create(&Home::Directory(Arc::clone(&forged) as Arc<dyn Disk>), &signer(2)).expect("made");
+    ledger::ledger::Ledger::create(&Home::Directory(Arc::clone(&forged) as Arc<dyn Disk>), &identity(2)).expect("made");
     let mut options = support::options(&forged, folder.path());
-    options.signer = signer(2);
+    (options.identity, options.signers) = (identity(2), vec![signer(2)]);
     let mut ledger = ledger::ledger::Ledger::open(options).expect("it opens");
     write(&mut ledger, 0..220, 9).map_err(|(_, e)| e).expect("written");
     ledger.close().expect("closed");
@@ -285,6 +291,43 @@ fn a_trail_signed_again_by_another_key_is_found() {
     let options = verify::Options { key: Some(key.verifier()), ..Default::default() };
     let report = verify::verify(forged.as_ref(), &options, &Default::default(), &|_, _| {}).expect("readable");
     assert!(report.finding.is_some_and(|finding| finding.what.contains("another key")));
+    drop(ledger);
+    // The same keys over other entries: what both signed there is no change here, though it follows from the first key.
+    let (mine, others) = (SimDisk::new(), SimDisk::new());
+    for (disk, from) in [(&mine, 0), (&others, 1000)] {
+        create(disk);
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut ledger = open(disk, folder.path()).expect("it opens");
+        write(&mut ledger, from..from + 40, 9).map_err(|(_, e)| e).expect("written");
+        change_key(&mut ledger, 1, 2);
+        write(&mut ledger, from + 40..from + 50, 9).map_err(|(_, e)| e).expect("written");
+        ledger.close().expect("closed");
+    }
+    let changed = |disk: &SimDisk| {
+        let names = disk.list().expect("names");
+        let with = |name: &String| {
+            let bytes = disk.get(name);
+            let (header, length) = SegmentHeader::parse(&bytes).expect("whole");
+            (!header.identity.key_changes.is_empty()).then(|| (name.clone(), header, bytes[length..].to_vec()))
+        };
+        names.iter().find_map(with).expect("a segment after the change")
+    };
+    let (name, header, frames) = changed(&mine);
+    let (_, other, _) = changed(&others);
+    let put = |header: &SegmentHeader| {
+        let disk = mine.copy();
+        disk.set(&name, [header.to_bytes(), frames.clone()].concat());
+        run(&disk, None).finding.map(|finding| finding.what).unwrap_or_default()
+    };
+    assert_eq!(put(&header), "");
+    let swapped = SegmentHeader { identity: other.identity.clone(), ..header.clone() };
+    assert!(put(&swapped).contains("key changes do not follow"), "{}", put(&swapped));
+    let mut dropped = header.clone();
+    dropped.identity.key_changes = Arc::default();
+    assert!(put(&dropped).contains("signatures of the keys"), "{}", put(&dropped));
+    let mut twice = header.clone();
+    twice.identity.key_changes = [&header.identity.key_changes[..], &header.identity.key_changes[..]].concat().into();
+    assert!(put(&twice).contains("its keys"), "{}", put(&twice));
     // A forged tail behind the true beginning.
     let mixed = trail.disk.copy();
     mixed.set(&trail.names[2], forged.get(&trail.names[2]));

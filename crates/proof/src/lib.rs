@@ -18,6 +18,7 @@ pub mod encoding;
 pub mod entry;
 pub mod error;
 pub mod hash;
+pub mod key_change;
 pub mod note;
 pub mod own_history;
 pub mod receipt;

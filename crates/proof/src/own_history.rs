@@ -11,11 +11,16 @@ use crate::encoding::from_base64;
 use crate::entry::Entry;
 use crate::error::{Error, malformed, mismatch};
 use crate::hash::sha256_parts;
+use crate::key_change::{self, KeyChange};
 use crate::note::VerifierKey;
 use crate::receipt::Receipt;
 
 /// What the field `format` says.
 pub const FORMAT: &str = "candor/own-history/v1";
+/// What the field `format` of a history proof says.
+pub const HISTORY_FORMAT: &str = "candor/history/v1";
+/// The same, of a trail whose key has changed.
+pub const HISTORY_FORMAT_CHANGED: &str = "candor/history/v2";
 /// Bytes of a file, at most.
 pub const FILE_BYTES_MAX: u64 = 512 << 20;
 const WHAT: &str = "own history";
@@ -46,12 +51,15 @@ pub struct OwnHistory {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct History {
-    /// `candor/history/v1`.
+    /// [`HISTORY_FORMAT`], or [`HISTORY_FORMAT_CHANGED`] where there are key changes.
     pub format: String,
     /// Name of the trail.
     pub origin: String,
-    /// Its verifier key.
+    /// Its first verifier key.
     pub vkey: String,
+    /// How the key that signed follows from the first one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_changes: Vec<KeyChange>,
     /// A signed checkpoint.
     pub checkpoint: String,
     /// What the person is joined from.
@@ -114,7 +122,7 @@ impl OwnHistory {
         }
         let file: OwnHistory =
             serde_json::from_slice(bytes).or_else(|_| malformed(WHAT, "not the JSON of a person's own history"))?;
-        if file.format != FORMAT || file.history.format != "candor/history/v1" {
+        if file.format != FORMAT || file.history.format != History::format(&file.history.key_changes) {
             return malformed(WHAT, "a version that this program does not know");
         }
         Ok(file)
@@ -132,11 +140,9 @@ impl OwnHistory {
     /// # Errors
     /// Any part is malformed or does not hold.
     pub fn verify(&self, pinned: Option<&VerifierKey>) -> Result<Verified, Error> {
-        let key = VerifierKey::parse(&self.history.vkey)?;
-        if pinned.is_some_and(|pinned| *pinned != key) || key.name() != self.history.origin {
-            return mismatch(WHAT, "it is of a trail with another key");
-        }
-        let checkpoint = Checkpoint::open(self.history.checkpoint.as_bytes(), std::slice::from_ref(&key))?;
+        let keys = key_change::keys(&self.history.origin, &self.history.vkey, &self.history.key_changes)?;
+        let keys = key_change::trusted(&keys, pinned)?;
+        let checkpoint = Checkpoint::open(self.history.checkpoint.as_bytes(), keys)?;
         let mut named = BTreeMap::new();
         for subject in &self.history.subjects {
             let link = from_base64(&subject.link_key)?;
@@ -180,6 +186,13 @@ impl OwnHistory {
             next_below: self.next_below,
             key_is_pinned: pinned.is_some(),
         })
+    }
+}
+
+impl History {
+    /// What `format` says of a trail with these changes.
+    pub fn format(changes: &[KeyChange]) -> &'static str {
+        if changes.is_empty() { HISTORY_FORMAT } else { HISTORY_FORMAT_CHANGED }
     }
 }
 

@@ -63,9 +63,10 @@ impl Guard {
             Subject { link_key: proof::encoding::base64(link.expose()), entries }
         };
         Ok(History {
-            format: "candor/history/v1".to_owned(),
+            format: History::format(&published.key_changes).to_owned(),
             origin: identity.origin.clone(),
             vkey: identity.vkey.clone(),
+            key_changes: published.key_changes.to_vec(),
             checkpoint: published.checkpoint.clone(),
             subjects: histories.into_iter().map(subject).collect(),
         })

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use ledger::reader::Reader;
+use ledger::reader::{Published, Reader};
 use proof::bundle;
+use proof::key_change;
 use proof::tile::{TILE_WIDTH, TilePath};
 use proof::tree::Nodes;
 
@@ -42,16 +43,26 @@ impl Proofs {
         self.reader.size()
     }
 
-    /// Origin and verifier key.
+    /// Origin and first verifier key.
     pub fn identity(&self) -> (String, String) {
         let identity = self.reader.identity();
         (identity.origin.clone(), identity.vkey.clone())
     }
 
-    /// The newest size and its signed checkpoint.
-    pub fn checkpoint(&self) -> (u64, String) {
-        let published = self.reader.published();
-        (published.size, published.checkpoint)
+    /// The keys that the trail has had, the newest last.
+    ///
+    /// # Errors
+    /// One does not follow from those before it.
+    pub fn keys(&self) -> Result<Vec<String>, Error> {
+        let identity = self.reader.identity();
+        let changes = self.reader.published().key_changes;
+        let keys = key_change::keys(&identity.origin, &identity.vkey, &changes).map_err(ledger::error::Error::from)?;
+        Ok(keys.iter().map(ToString::to_string).collect())
+    }
+
+    /// The newest state: size, signed checkpoint and how the keys that signed it follow from the first one.
+    pub fn published(&self) -> Published {
+        self.reader.published()
     }
 
     /// A piece of a segment of the journal, sealed as it lies there, for who keeps a copy; see [`Reader::piece`].

@@ -181,6 +181,8 @@ const SHIPPED: &[&str] = shipped![
     "VIEW_REBUILT" 2,
     // How much ended, what of it is held, and by which rule.
     "PERIOD_ENDED" 2,
+    // Who changed it.
+    "LOG_KEY_CHANGED" 2,
     // That a backup became the trail again.
     "BACKUP_RESTORED",
 ];

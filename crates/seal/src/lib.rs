@@ -15,6 +15,7 @@ mod cache;
 pub mod crypto;
 pub mod error;
 pub mod holds;
+pub mod log_keys;
 pub mod master;
 mod pages;
 pub mod periods;

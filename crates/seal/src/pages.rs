@@ -214,6 +214,8 @@ pub(crate) struct Pages {
     random: RandomPool,
     /// Paths to rewrite under new keys at the next commit.
     doomed: Vec<PageId>,
+    /// Whether the next commit destroys the first page as it was.
+    meta_doomed: bool,
     /// A destruction failed half-way: what is on disk decides, so nothing more is written before the next start.
     failed: bool,
 }
@@ -295,6 +297,7 @@ impl Pages {
             cache: HashMap::new(),
             random: RandomPool::default(),
             doomed: Vec::new(),
+            meta_doomed: false,
             failed: false,
         })
     }
@@ -491,10 +494,16 @@ impl Pages {
         }
     }
 
+    /// The next commit destroys what the first page had before, though no other page changes.
+    pub(crate) fn doom_meta(&mut self) {
+        self.meta_doomed = true;
+        self.touch_meta();
+    }
+
     /// Makes everything changed durable now, also what was to be destroyed; a batch that is being written elsewhere is
     /// overtaken.
     pub(crate) fn commit(&mut self, meta: &[u8]) -> Result<(), Error> {
-        if self.doomed.is_empty() {
+        if self.doomed.is_empty() && !self.meta_doomed {
             let batch = self.gather(meta)?;
             batch.write()?;
             self.settle(batch.number);
@@ -516,6 +525,7 @@ impl Pages {
         let batch = self.gather_under(&root_key, meta);
         batch.write()?;
         self.settle(batch.number);
+        self.meta_doomed = false;
         self.root_key = root_key.clone();
         // Both slots: neither may hold the old root key any more. If we stop between them, the next start does it.
         self.write_root(std::slice::from_ref(&root_key))?;

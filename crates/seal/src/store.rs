@@ -17,6 +17,7 @@ use crate::cache::Generations;
 use crate::crypto::{Key, KeyedHash, subkey};
 use crate::error::Error;
 use crate::holds::Holds;
+use crate::log_keys::LogKeys;
 use crate::master::MasterKey;
 pub use crate::pages::Snapshot;
 use crate::pages::{Batch, Log, Pages, Tree};
@@ -31,8 +32,8 @@ use crate::tag::Tagger;
 
 /// Subjects and identifiers kept in memory, half of each bound: 64 bytes each, so at most 64 MiB.
 const CACHE_HALF: usize = 250_000;
-/// Version 1 had no holds.
-const META_VERSION: u16 = 2;
+/// Version 1 had no holds, version 2 no other key of the log.
+const META_VERSION: u16 = 3;
 /// Identifiers of one subject, at most; further ones are not attached.
 const IDENTIFIERS_MAX: usize = 64;
 /// Subjects that one is joined to directly, at most.
@@ -100,7 +101,8 @@ pub enum Resolved {
 pub struct KeyStore {
     pub(crate) pages: Pages,
     pub(crate) random: RandomPool,
-    named: Vec<Key>,
+    pub(crate) named: Vec<Key>,
+    pub(crate) log_keys: LogKeys,
     identifier: KeyedHash,
     tombstone: KeyedHash,
     pub(crate) generation: u64,
@@ -159,10 +161,11 @@ impl KeyStore {
             .map_err(|_| Error::Corrupt { what: "key store", why: "an origin that is not text" })?;
         let named = (0..NAMED).map(|_| reader.take(32).map(key_of)).collect::<Result<Vec<Key>, Error>>()?;
         let holds = if version == 1 { [0; 2] } else { [reader.number(8)?, reader.number(8)?] };
+        let log_keys = if version < 3 { LogKeys::default() } else { LogKeys::read(&mut reader)? };
         let mut store = KeyStore::assemble(pages, RandomPool::default(), named, origin);
         store.generation = generation;
         (store.subjects, store.buckets, store.bucket_entries) = (subjects, buckets, bucket_entries);
-        store.erased_up_to = erased_up_to;
+        (store.erased_up_to, store.log_keys) = (erased_up_to, log_keys);
         store.read_periods(periods as u32)?;
         store.read_holds(holds)?;
         Ok(store)
@@ -175,6 +178,7 @@ impl KeyStore {
             pages,
             random,
             named,
+            log_keys: LogKeys::default(),
             generation: 0,
             subjects: 0,
             buckets: [1, 1],
@@ -213,8 +217,11 @@ impl KeyStore {
         self.erased_up_to
     }
 
-    /// Moves the erasure cursor; durable with the next commit.
+    /// Moves the erasure cursor; durable with the next commit. It waits for an entry that a start would look for.
     pub fn set_erased_up_to(&mut self, index: u64) {
+        if self.log_keys.is_unrecorded() {
+            return;
+        }
         if self.erased_up_to != index {
             self.pages.touch_meta();
         }
@@ -594,6 +601,7 @@ impl KeyStore {
         meta.extend_from_slice(self.origin.as_bytes());
         self.named.iter().for_each(|key| meta.extend_from_slice(&key.0));
         self.holds.counts().iter().for_each(|count| meta.extend_from_slice(&count.to_be_bytes()));
+        self.log_keys.write(&mut meta);
         meta
     }
 
@@ -617,19 +625,19 @@ pub(crate) fn key_of(bytes: &[u8]) -> Key {
     Key(key)
 }
 
-struct MetaReader<'a> {
+pub(crate) struct MetaReader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> MetaReader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
         let bad = Error::Corrupt { what: "key store meta page", why: "ends too early" };
         let (head, rest) = self.rest.split_at_checked(count).ok_or(bad)?;
         self.rest = rest;
         Ok(head)
     }
 
-    fn number(&mut self, bytes: usize) -> Result<u64, Error> {
+    pub(crate) fn number(&mut self, bytes: usize) -> Result<u64, Error> {
         Ok(proof::encoding::big_endian(self.take(bytes)?))
     }
 }

@@ -565,8 +565,8 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         json!({"get": {"operationId": id, "summary": summary, "security": [], "responses": responses}})
     };
     let status = json!({"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}, "tree_size": index()}});
-    let checkpoint = json!({"type": "object", "required": ["origin", "vkey", "tree_size", "checkpoint"], "properties": {
-        "origin": {"type": "string"}, "vkey": {"type": "string"}, "tree_size": index(), "checkpoint": {"type": "string"},
+    let checkpoint = json!({"type": "object", "required": ["origin", "vkey", "key_changes", "tree_size", "checkpoint"], "properties": {
+        "origin": {"type": "string"}, "vkey": {"type": "string"}, "key_changes": {"type": "array", "items": {"type": "object"}}, "tree_size": index(), "checkpoint": {"type": "string"},
     }});
     let id = |name: &str| path(name, "as the records have it", plain_text(128));
     let tile = answers(

@@ -23,7 +23,8 @@ use crate::problem::Problem;
 #[template(path = "home.html")]
 struct Home {
     origin: String,
-    vkey: String,
+    /// The newest last.
+    keys: Vec<String>,
     size: u64,
     checkpoint: String,
     verified: String,
@@ -31,14 +32,15 @@ struct Home {
 }
 
 pub(crate) async fn home(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let (size, checkpoint) = app.parts.proofs.checkpoint();
-    let (origin, vkey) = app.parts.proofs.identity();
+    let published = app.parts.proofs.published();
+    let (origin, _) = app.parts.proofs.identity();
+    let keys = app.parts.proofs.keys().map_err(|error| crate::problem::internal(&error))?;
     let verified = (app.parts.verified)();
     let page = Home {
         origin,
-        vkey,
-        size,
-        checkpoint,
+        keys,
+        size: published.size,
+        checkpoint: published.checkpoint,
         verified: verified.map(|(at, _): (UnixMillis, bool)| at.rfc3339()).unwrap_or_default(),
         holds: verified.map(|(_, holds)| holds),
     };

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use proof::key_change::KeyChange;
 use proof::tile::TilePath;
 use proof::time::UnixMillis;
 use serde_json::json;
@@ -27,6 +28,7 @@ pub(crate) struct PublishedAt {
     at: UnixMillis,
     size: u64,
     text: String,
+    key_changes: Arc<[KeyChange]>,
 }
 
 fn newest(app: &App) -> PublishedAt {
@@ -35,8 +37,9 @@ fn newest(app: &App) -> PublishedAt {
     match &*held {
         Some(published) if now.0 < published.at.0 + PUBLISH_MS => published.clone(),
         _ => {
-            let (size, text) = app.parts.proofs.checkpoint();
-            held.insert(PublishedAt { at: now, size, text }).clone()
+            let published = app.parts.proofs.published();
+            let (size, text, key_changes) = (published.size, published.checkpoint, published.key_changes);
+            held.insert(PublishedAt { at: now, size, text, key_changes }).clone()
         }
     }
 }
@@ -47,7 +50,8 @@ pub(crate) async fn checkpoint(State(app): State<Arc<App>>, headers: HeaderMap) 
     auth::any_of(&app, &headers, &SCOPES)?;
     let published = newest(&app);
     let (origin, vkey) = app.parts.proofs.identity();
-    Ok(Json(json!({"origin": origin, "vkey": vkey, "tree_size": published.size, "checkpoint": published.text}))
+    let (size, changes) = (published.size, &*published.key_changes);
+    Ok(Json(json!({"origin": origin, "vkey": vkey, "key_changes": changes, "tree_size": size, "checkpoint": published.text}))
         .into_response())
 }
 

@@ -6,13 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use proof::time::UnixMillis;
 use record::class::CLASSES;
+use seal::log_keys::LogKeyState;
 use seal::master::MasterKey;
 use seal::random::RandomPool;
 use serde_json::json;
 
 use super::{Data, Output, Person, look};
 use ledger::objects::Locking;
+use ledger::segment::Identity;
 
 use crate::config::Config;
 use crate::control::{On, OnTrail};
@@ -99,12 +102,29 @@ enum KeysCommand {
         #[arg(long, value_name = "FILE")]
         new_master_key: Option<PathBuf>,
     },
+    /// Sign with a new log key. Also while the server runs.
+    ///
+    /// The new key is made, an entry names it, and the old one signs beside it for a while, so that who trusts either can
+    /// check everything; then it is destroyed. Receipts and copies of the journal say how the new key follows from the
+    /// first: nobody needs to be told. It is for keys that are to change, not for one that was stolen: what a thief signs
+    /// with it looks like ours, and only a successor trail (`candor init --succeeds`) ends that.
+    ChangeLogKey {
+        #[command(flatten)]
+        data: Data,
+        /// Days that both keys sign.
+        #[arg(long, value_name = "DAYS", default_value_t = crate::log_key::BOTH_SIGN_DAYS, value_parser = clap::value_parser!(u32).range(0..=366))]
+        both_sign_days: u32,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 impl OnTrail for Keys {
     fn data(&self) -> &Path {
         match &self.command {
-            KeysCommand::List { data, .. } | KeysCommand::Rewrap { data, .. } => &data.data,
+            KeysCommand::List { data, .. }
+            | KeysCommand::Rewrap { data, .. }
+            | KeysCommand::ChangeLogKey { data, .. } => &data.data,
         }
     }
 
@@ -116,6 +136,9 @@ impl OnTrail for Keys {
         match &self.command {
             KeysCommand::List { output, .. } => list(on.trail, *output, out),
             KeysCommand::Rewrap { new_master_key, .. } => rewrap(on, new_master_key.as_deref(), out),
+            KeysCommand::ChangeLogKey { both_sign_days, output, .. } => {
+                change_log_key(on, *both_sign_days, *output, out)
+            }
         }
     }
 }
@@ -125,7 +148,11 @@ fn list(trail: &Trail, output: Output, out: &mut dyn Write) -> Result<()> {
         let store = trail.store.lock()?;
         (store.generation(), store.subject_count(), store.period_counts())
     };
-    let vkey = trail.intake.reader().identity().vkey.clone();
+    let published = trail.intake.reader().published();
+    let identity = Identity { key_changes: published.key_changes, ..trail.intake.reader().identity().clone() };
+    let keys: Vec<String> = identity.keys()?.iter().map(ToString::to_string).collect();
+    let log = trail.store.lock()?.log_keys();
+    let both_until = (log.state == LogKeyState::Both).then(|| UnixMillis(log.until_ms).rfc3339());
     let count = |place: usize| periods.get(&(place as u8)).copied().unwrap_or_default();
     if output.json {
         let classes: serde_json::Map<String, serde_json::Value> = CLASSES
@@ -133,15 +160,39 @@ fn list(trail: &Trail, output: Output, out: &mut dyn Write) -> Result<()> {
             .enumerate()
             .map(|(place, class)| (class.name.to_owned(), json!({"live": count(place).0, "destroyed": count(place).1})))
             .collect();
-        let row = json!({"generation": generation, "subjects_ever": subjects, "periods": classes, "vkey": vkey});
+        let row = json!({"generation": generation, "subjects_ever": subjects, "periods": classes, "vkey": identity.vkey, "log_keys": keys, "both_sign_until": both_until});
         writeln!(out, "{row}")?;
     } else {
         writeln!(out, "generation {generation} (keys ever made), {subjects} subjects ever")?;
-        writeln!(out, "log key    {vkey}")?;
+        for (place, key) in keys.iter().enumerate() {
+            let signs = match &both_until {
+                _ if place + 1 == keys.len() => "signs".to_owned(),
+                Some(until) if place + 2 == keys.len() => format!("signs until {until}"),
+                _ => "signed once".to_owned(),
+            };
+            writeln!(out, "log key    {key}  {signs}")?;
+        }
         for (place, class) in CLASSES.iter().enumerate() {
             let (live, destroyed) = count(place);
             writeln!(out, "{:<14} {live:>5} periods live, {destroyed:>5} destroyed", class.name)?;
         }
+    }
+    Ok(())
+}
+
+fn change_log_key(on: &On<'_>, days: u32, output: Output, out: &mut dyn Write) -> Result<()> {
+    let made = crate::log_key::change(on.trail, &on.actor, days)?;
+    if output.json {
+        let until = made.until.rfc3339();
+        let row = json!({"entry": made.entry, "vkey_old": made.old, "vkey_new": made.new, "both_sign_until": until});
+        writeln!(out, "{row}")?;
+    } else {
+        writeln!(out, "changed: entry {} names the new log key\n{}", made.entry, made.new)?;
+        writeln!(
+            out,
+            "the old key signs beside it until {}; back keys/ up now: a copy from before has not the key that signs",
+            made.until.rfc3339()
+        )?;
     }
     Ok(())
 }

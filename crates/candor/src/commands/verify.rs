@@ -225,6 +225,9 @@ impl Verify {
                 took.as_secs_f64()
             );
             println!("trail: {}", report.vkey);
+            if let Some(key) = report.keys.last().filter(|_| report.keys.len() > 1) {
+                println!("signed by its key number {}, which follows from the first: {key}", report.keys.len());
+            }
             for (by, count) in &report.ended {
                 println!("note: the bodies of {count} entries were ended by entry {by}");
             }

@@ -12,7 +12,7 @@ use super::{FRAMES, Objects, name_of};
 use crate::directory::Scan;
 use crate::error::{Error, io as at};
 use crate::journal::{Journal, Location};
-use crate::segment::{Position, SegmentHeader};
+use crate::segment::{Identity, Position, SegmentHeader};
 
 /// How long a frame is tried, all told. What is not answered by then may have been made: recovery reads what is true.
 const TRIED_FOR: Duration = Duration::from_secs(60);
@@ -25,6 +25,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub struct ObjectJournal {
     objects: Arc<Objects>,
     header: SegmentHeader,
+    /// Who the trail is from the next segment on, where its key changes with it.
+    next: Option<Identity>,
     bytes: u64,
     failed: bool,
 }
@@ -34,7 +36,7 @@ impl ObjectJournal {
     pub(crate) fn resume(objects: Arc<Objects>, scan: &Scan) -> ObjectJournal {
         // Without a frame the bytes that were read are those of the trail's own object.
         let bytes = if scan.frames.is_empty() { 0 } else { scan.good_bytes };
-        ObjectJournal { objects, header: scan.header.clone(), bytes, failed: false }
+        ObjectJournal { objects, header: scan.header.clone(), next: None, bytes, failed: false }
     }
 
     fn try_append(&mut self, position: &Position, frame: &[u8]) -> Result<Location, Error> {
@@ -43,7 +45,7 @@ impl ObjectJournal {
         if place == 0 {
             if position.frame > 0 {
                 let before = self.header.chain(&position.before);
-                let identity = self.header.identity.clone();
+                let identity = self.next.take().unwrap_or_else(|| self.header.identity.clone());
                 self.header = SegmentHeader { number: segment, position: position.clone(), before, identity };
             }
             bytes = self.header.to_bytes();
@@ -108,5 +110,15 @@ impl Journal for ObjectJournal {
             return Err(Error::Stopped);
         }
         self.try_append(position, frame).inspect_err(|_| self.failed = true)
+    }
+
+    fn may_change_key(&self, position: &Position) -> bool {
+        position.frame.is_multiple_of(FRAMES)
+    }
+
+    fn change_key(&mut self, _: &Position, identity: Identity) -> Result<Option<u32>, Error> {
+        // The header is part of the object of the first frame.
+        self.next = Some(identity);
+        Ok(None)
     }
 }

@@ -19,8 +19,11 @@ use ledger::disk::Disk;
 use ledger::error::Error;
 use ledger::home::Home;
 use ledger::ledger::{Item, Ledger, Options, Outcome};
+use ledger::segment::Identity;
+use proof::commitment::{Field, Opening, commit, field_digest};
 use proof::entry::EntryId;
 use proof::hash::sha256;
+use proof::key_change::{self, KeyChange};
 use proof::note::{NoteSigner, TYPE_ED25519};
 use proof::time::UnixMillis;
 use seal::crypto::{Key, KeyedHash};
@@ -224,6 +227,11 @@ pub fn signer(seed: u8) -> NoteSigner {
     NoteSigner::new("audit.example/log1", TYPE_ED25519, &[seed; 32]).expect("a key")
 }
 
+pub fn identity(seed: u8) -> Identity {
+    let key = signer(seed);
+    Identity::new(key.verifier().name().to_owned(), key.verifier().to_string())
+}
+
 pub fn mac() -> KeyedHash {
     KeyedHash::new(&[9; 32])
 }
@@ -234,7 +242,9 @@ pub fn options<D: Disk + 'static>(disk: &Arc<D>, folder: &Path) -> Options {
         derived: folder.to_owned(),
         high_water: vec![folder.join("highwater")],
         mac: mac(),
-        signer: signer(1),
+        identity: identity(1),
+        // The second waits until the trail changes its key.
+        signers: vec![signer(1), signer(2)],
         clock: Arc::new(Hands::default()),
         accept_clock: false,
         key_generation: 1_000,
@@ -253,7 +263,7 @@ pub fn open<D: Disk + 'static>(disk: &Arc<D>, folder: &Path) -> Result<Ledger, E
 }
 
 pub fn create<D: Disk + 'static>(disk: &Arc<D>) {
-    Ledger::create(&Home::Directory(Arc::clone(disk) as Arc<dyn Disk>), &signer(1)).expect("a new trail");
+    Ledger::create(&Home::Directory(Arc::clone(disk) as Arc<dyn Disk>), &identity(1)).expect("a new trail");
 }
 
 /// The suite that every home of a journal passes; what was answered, in order.
@@ -261,8 +271,8 @@ pub fn conforms(home: &Home, folder: &Path) -> Vec<(u64, u64)> {
     let disk = home.disk();
     let open = |folder: &Path| open_home(home, folder).expect("it opens");
     assert!(disk.read("0", 0, 1).is_err() && disk.length("0").is_err(), "what is not there is not read");
-    Ledger::create(home, &signer(1)).expect("a new trail");
-    assert!(Ledger::create(home, &signer(1)).is_err(), "a trail is made once");
+    Ledger::create(home, &identity(1)).expect("a new trail");
+    assert!(Ledger::create(home, &identity(1)).is_err(), "a trail is made once");
     let mut answered = Vec::new();
     for round in 0..6u64 {
         let mut ledger = open(folder);
@@ -352,4 +362,87 @@ pub fn check(ledger: &Ledger, answered: &[(u64, u64)]) {
         .expect("readable");
     assert_eq!(report.finding, None);
     assert_eq!(report.entries, reader.size());
+}
+
+/// Commits the entry that names another key, and signs with it from then on.
+pub fn change_key(ledger: &mut Ledger, from: u8, to: u8) -> u64 {
+    let values = [to, from].map(|seed| format!("\"{}\"", signer(seed).verifier()));
+    let fields = [
+        Field { number: 4, value: b"\"candor\"" },
+        Field { number: 20, value: values[0].as_bytes() },
+        Field { number: 21, value: values[1].as_bytes() },
+    ];
+    let salts = [[1; 16], [2; 16], [3; 16]];
+    let digests: Vec<_> = fields.iter().zip(&salts).map(|(field, salt)| field_digest(salt, *field)).collect();
+    let mut item = item(1_000_000 + u64::from(to));
+    (item.kind, item.class, item.generation) = (Arc::from(key_change::KIND), "trail", 0);
+    (item.sealed.facts, item.sealed.personal) = (commit(&digests), None);
+    let (outcomes, _) = ledger.commit(vec![item]).expect("committed");
+    let Some(Outcome::Committed { index, .. }) = outcomes.first() else { panic!("it is new") };
+    let facts = Opening::new(&fields, &salts, KeyChange::shows);
+    ledger.change_key(*index, facts, signer(to)).expect("changed");
+    *index
+}
+
+/// What every home of a journal does when its key changes.
+pub fn changes_its_key(home: &Home, folder: &Path) {
+    let key = |seed: u8| signer(seed).verifier().clone();
+    let with = |seeds: &[u8]| {
+        let signers = seeds.iter().map(|seed| signer(*seed)).collect();
+        Ledger::open(Options { journal: home.clone(), signers, ..options(&SimDisk::new(), folder) })
+    };
+    let lines = |ledger: &Ledger| ledger.reader().published().checkpoint.matches("\u{2014} ").count();
+    Ledger::create(home, &identity(1)).expect("made");
+    let mut ledger = with(&[1]).expect("it opens");
+    let mut answered = write(&mut ledger, 0..60, 5).map_err(|(_, e)| e).expect("written");
+    let before = ledger.reader().receipt(3).expect("a receipt");
+    assert_eq!((before.v, lines(&ledger)), (1, 1));
+    let named = change_key(&mut ledger, 1, 2);
+    assert_eq!(lines(&ledger), 2, "both sign");
+    answered.extend(write(&mut ledger, 60..90, 5).map_err(|(_, e)| e).expect("written"));
+    ledger.close().expect("closed");
+    drop(ledger);
+    let refused = with(&[1]).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("does not have"), "the new key is needed: {refused}");
+    let mut ledger = with(&[1, 2]).expect("it opens");
+    assert_eq!(lines(&ledger), 2);
+    let during = ledger.reader().receipt(named).expect("a receipt");
+    ledger.sign_alone().expect("the old one signs no more");
+    assert_eq!(lines(&ledger), 1);
+    answered.extend(write(&mut ledger, 90..120, 5).map_err(|(_, e)| e).expect("written"));
+    ledger.close().expect("closed");
+    drop(ledger);
+    let mut ledger = with(&[2]).expect("it opens");
+    check(&ledger, &answered);
+    let after = ledger.reader().receipt(100).expect("a receipt");
+    assert_eq!((after.v, after.key_changes.len()), (2, 1));
+    for receipt in [&during, &after] {
+        [None, Some(key(1)), Some(key(2))].iter().for_each(|pinned| {
+            receipt.verify(pinned.as_ref()).expect("it holds");
+        });
+        assert!(receipt.verify(Some(&key(3))).is_err(), "a key that the trail never had");
+    }
+    before.verify(Some(&key(1))).expect("it holds as it did");
+    assert!(before.verify(Some(&key(2))).is_err(), "the new key has not signed it");
+    // Who trusts the new key takes nothing that the old one alone has signed.
+    let mut forged = after.clone();
+    forged.proof = before.proof.clone();
+    (forged.index, forged.entry) = (before.index, before.entry.clone());
+    forged.verify(Some(&key(1))).expect("the old key's word counts for who trusts it");
+    assert!(forged.verify(Some(&key(2))).is_err());
+    let mut bare = after.clone();
+    bare.key_changes.clear();
+    assert!(bare.verify(None).is_err(), "a key of which nothing says how it follows");
+    change_key(&mut ledger, 2, 3);
+    answered.extend(write(&mut ledger, 120..130, 5).map_err(|(_, e)| e).expect("written"));
+    ledger.close().expect("closed");
+    drop(ledger);
+    check(&with(&[2, 3]).expect("it opens"), &answered);
+    for seed in 1..=4 {
+        let options = ledger::verify::Options { key: Some(&key(seed)), ..Default::default() };
+        let report = ledger::verify::verify(home.disk().as_ref(), &options, &Default::default(), &|_, _| {});
+        let report = report.expect("readable");
+        assert_eq!(report.holds(), seed < 4, "{:?}", report.finding);
+        assert!(seed == 4 || report.keys == [key(1), key(2), key(3)].map(|key| key.to_string()));
+    }
 }

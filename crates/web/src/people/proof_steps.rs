@@ -3,7 +3,7 @@
 use proof::checkpoint::Checkpoint;
 use proof::encoding::hex;
 use proof::hash::{Hash, leaf, node};
-use proof::note::VerifierKey;
+use proof::key_change;
 use proof::receipt::Receipt;
 use proof::tlog_proof::TlogProof;
 
@@ -33,9 +33,9 @@ pub(super) struct Steps {
 impl Steps {
     /// The steps of a receipt; none where it does not hold.
     pub(super) fn of(receipt: &Receipt) -> Option<Steps> {
-        let key = VerifierKey::parse(&receipt.vkey).ok()?;
+        let keys = key_change::keys(&receipt.origin, &receipt.vkey, &receipt.key_changes).ok()?;
         let proof = TlogProof::parse(receipt.proof.as_bytes()).ok()?;
-        let checkpoint = Checkpoint::open(proof.checkpoint.as_bytes(), std::slice::from_ref(&key)).ok()?;
+        let checkpoint = Checkpoint::open(proof.checkpoint.as_bytes(), &keys).ok()?;
         let first = leaf(receipt.entry.as_bytes());
         let (steps, reached) = climb(proof.index, checkpoint.size, first, &proof.path);
         Some(Steps {
@@ -46,7 +46,7 @@ impl Steps {
             root: checkpoint.root.hex(),
             holds: reached == checkpoint.root && receipt.verify(None).is_ok(),
             checkpoint: proof.checkpoint,
-            vkey: receipt.vkey.clone(),
+            vkey: keys.last()?.to_string(),
         })
     }
 }
