@@ -28,9 +28,12 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?.to_owned();
     match std::env::args().nth(1).as_deref() {
         Some("ci") => ci(&root),
+        // One step of it alone, by what is built.
+        Some("api") => python(&root).and_then(|_| schemathesis(&root)),
+        Some("pages") => python(&root).and_then(|_| pages(&root)),
         Some("licences") => licences(&root),
         Some("deb") => deb(&root, "release").map(|package| println!("{}", package.display())),
-        _ => bail!("usage: cargo xtask ci | licences | deb"),
+        _ => bail!("usage: cargo xtask ci | api | pages | licences | deb"),
     }
 }
 

@@ -394,7 +394,7 @@ fn probes(folder: &Path) -> Result<serde_json::Value> {
 /// What the object store can do, one request after the other: make and read an object of 4 KiB and of 1 MiB.
 fn store_probe(data: &Path, url: &str) -> Result<serde_json::Value> {
     let objects = crate::home::objects(data, &crate::config::Config::read(data)?, url)?;
-    let bucket = objects.bucket();
+    let store = objects.store();
     let mut figures = serde_json::Map::new();
     for (name, length) in [("4_kib", 4 << 10), ("1_mib", 1 << 20)] {
         let bytes = bytes::Bytes::from(vec![7u8; length]);
@@ -403,10 +403,10 @@ fn store_probe(data: &Path, url: &str) -> Result<serde_json::Value> {
         while all.elapsed() < 2 * PROBE || made.len() < 3 {
             let object = format!("bench/{name}/{}", made.len());
             let start = Instant::now();
-            bucket.create(&object, &bytes).map_err(|why| anyhow::anyhow!("bench: make an object: {why:?}"))?;
+            store.create(&object, &bytes).map_err(|why| anyhow::anyhow!("bench: make an object: {why:?}"))?;
             made.push(start.elapsed().as_secs_f64() * 1000.0);
             let start = Instant::now();
-            bucket.get(&object, None, None)?.context("an object that was just made")?;
+            store.get(&object, None, None)?.context("an object that was just made")?;
             read.push(start.elapsed().as_secs_f64() * 1000.0);
         }
         figures.insert(format!("make_{name}_ms"), quantiles(made));

@@ -73,6 +73,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "Days between two verifications of the whole journal by `candor serve`, 1 to 365; the first is a minute after its start.",
     ),
     (
+        "answer",
+        "\"durable\"",
+        "When a record that was sent to `candor serve` is answered: once it is on this machine's disk (\"durable\"), or once a mirror has it too (\"mirrored\"); what no mirror has within ten seconds is answered 503, stays, and is answered when it is sent again.",
+    ),
+    (
         "expiry",
         "\"on_time\"",
         "Whether `candor serve` ends keys that are due by itself, each hour (\"on_time\"), or `candor expire run` alone does (\"by_hand\").",
@@ -247,6 +252,7 @@ pub struct Config {
     pub proxies: Vec<String>,
     pub verify_days: u16,
     pub workers: usize,
+    pub answer: web::mirrors::AnswerWhen,
     pub expiry: Expiry,
     pub breached_passwords: Option<PathBuf>,
     pub second_person: Vec<Sort>,
@@ -507,6 +513,7 @@ impl Default for Config {
             proxies: Vec::new(),
             verify_days: 7,
             workers: 2,
+            answer: web::mirrors::AnswerWhen::Durable,
             expiry: Expiry::OnTime,
             breached_passwords: None,
             second_person: Sort::DEFAULT.to_vec(),

@@ -77,6 +77,7 @@ pub fn run(command: &dyn OnTrail) -> Result<ExitCode> {
     let trail = Trail::open(command.data(), command.mode())?;
     let on = On { trail: &trail, actor: crate::commands::actor(), folder: folder()?, stop: &stop };
     let result = command.work(&on, &mut io::stdout().lock());
+    trail.unfinished.fetch_or(result.is_err(), Ordering::AcqRel);
     let closed = trail.close();
     result?;
     closed?;
@@ -188,7 +189,9 @@ fn answer(trail: &Trail, stream: &UnixStream, stop: &AtomicBool) -> Result<()> {
     let on = On { trail, actor: format!("os-user-{}", peer.as_raw()), folder: request.folder, stop };
     let done = crate::commands::online(&request.arguments).and_then(|command| {
         let _alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"))?;
-        command.work(&on, &mut back)
+        let done = command.work(&on, &mut back);
+        trail.unfinished.fetch_or(done.is_err(), Ordering::AcqRel);
+        done
     });
     let said = match done {
         Ok(()) => Said::Done,

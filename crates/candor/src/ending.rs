@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use ledger::background::{LAST, step_back};
 use ledger::clock::{Clock, SystemClock};
 use ledger::reader::Reader;
@@ -84,7 +84,7 @@ impl Row {
 
 fn count(reader: &Reader, period: u32) -> Result<u64> {
     let mut count = 0;
-    reader.entries_of_period(period, |entries| {
+    reader.entries_of_period(period, &[], |entries| {
         count += entries.len() as u64;
         Ok::<_, ledger::error::Error>(())
     })?;
@@ -111,30 +111,49 @@ pub struct Ending<'a> {
     /// Class to what the law says of it here.
     pub bases: BTreeMap<ClassId, String>,
     pub actor: String,
+    /// Set while what is in the trail is not carried out yet.
+    pub unfinished: &'a AtomicBool,
 }
 
 impl Ending<'_> {
     /// Ends what is due, the oldest first, until there is no more or `stop` is set; `told` counts the periods.
     pub fn run(&self, today: u32, stop: &AtomicBool, mut told: impl FnMut(u64)) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
+        if self.unfinished.load(Ordering::Acquire) {
+            bail!("an ending was cut off before: start the trail again, and it is done");
+        }
+        let (mut rows, mut kept_back) = (Vec::new(), BTreeMap::new());
         loop {
             let mut due = self.sources.store.lock()?.due(today);
+            due.retain(|span| !kept_back.contains_key(&span.id));
             due.truncate(AT_ONCE);
             if due.is_empty() || stop.load(Ordering::Acquire) {
                 break;
             }
-            rows.extend(self.end(&due)?);
+            rows.extend(self.end(&due, &mut kept_back)?);
             told(rows.len() as u64);
         }
         replace(&self.sources, Some(self.intake.submitter()))?;
-        Ok(rows)
+        match kept_back.pop_first() {
+            None => Ok(rows),
+            Some((_, error)) => Err(error.context("a period is not ended, since what is held of it could not be kept")),
+        }
     }
 
-    fn end(&self, due: &[PeriodSpan]) -> Result<Vec<Row>> {
+    /// What is held of a period comes first; one of which that fails is kept back, and keeps nothing from the others.
+    fn end(&self, due: &[PeriodSpan], kept_back: &mut BTreeMap<u32, anyhow::Error>) -> Result<Vec<Row>> {
+        let mut ending = Vec::with_capacity(due.len());
         let mut rows = Vec::with_capacity(due.len());
         let mut records = Vec::with_capacity(due.len());
+        let looked_at = self.sources.reader.size();
         for span in due {
-            let held = crate::hold::keep(&self.sources, self.views, span.id)?;
+            let held = match crate::hold::keep(&self.sources, self.views, span.id, 0) {
+                Ok(held) => held,
+                Err(error) => {
+                    kept_back.insert(span.id, error);
+                    continue;
+                }
+            };
+            ending.push(*span);
             let entries = count(&self.sources.reader, span.id)?;
             let (row, days) = {
                 let store = self.sources.store.lock()?;
@@ -151,13 +170,23 @@ impl Ending<'_> {
             rows.push(row);
             records.push(OwnRecord { kind: "PERIOD_ENDED", fields, subject: None });
         }
+        if records.is_empty() {
+            return Ok(rows);
+        }
+        self.unfinished.store(true, Ordering::Release);
         let indexes = self.intake.own(records).map_err(|why| anyhow!("record that keys end: {why}"))?;
         // If we stop after this line: the next start finds the entries and does the rest.
-        let ended: Vec<(u32, u64)> = due.iter().map(|span| span.id).zip(indexes).collect();
-        note(&self.sources, self.views, &ended)?;
+        let ended: Vec<(u32, u64)> = ending.iter().map(|span| span.id).zip(indexes).collect();
         self.intake.submitter().bury_periods(ended.iter().map(|(period, _)| *period).collect())?;
+        // From here on nothing more comes under these keys: what came late, after its period was looked through, is looked
+        // at now.
+        for (period, _) in &ended {
+            crate::hold::keep(&self.sources, self.views, *period, looked_at)?;
+        }
+        note(&self.sources, self.views, &ended)?;
         destroy(&self.sources.store, &ended)?;
         self.views.expire_noted(&self.sources)?;
+        self.unfinished.store(false, Ordering::Release);
         for (row, (_, by)) in rows.iter_mut().zip(ended) {
             row.ended_by = Some(by);
         }
@@ -256,8 +285,10 @@ impl Unseen {
         Ok(any)
     }
 
-    /// Does again what was decided about holds and periods, in order.
-    pub fn carry_out(&self, sources: &Sources, views: &Views) -> Result<()> {
+    /// Does again what was decided about holds and periods, in order; whether all of it could be done. What could not is
+    /// told and tried at the next start: reading, and releasing a hold, must go on.
+    pub fn carry_out(&self, sources: &Sources, views: &Views) -> Result<bool> {
+        let mut all = true;
         for (kind, index) in &self.found {
             let Some(facts) = sources.facts(&sources.reader.entry(*index)?)? else { continue };
             let text = |name: &str| facts.get(name).and_then(serde_json::Value::as_str);
@@ -276,8 +307,17 @@ impl Unseen {
                     }
                     let ended = [(period, *index)];
                     if sources.store.lock()?.ended_by(period).is_none() {
-                        crate::hold::keep(sources, views, period)?;
+                        if let Err(error) = crate::hold::keep(sources, views, period, 0) {
+                            eprintln!(
+                                "candor: what is held of period {period} could not be kept, and its key lives on: {error:#}"
+                            );
+                            all = false;
+                            continue;
+                        }
                         note(sources, views, &ended)?;
+                    } else {
+                        // The note may have been lost with the power, and what it says can be done again.
+                        views.notes().expire(period, Vec::new())?;
                     }
                     destroy(&sources.store, &ended)?;
                 }
@@ -286,7 +326,11 @@ impl Unseen {
         }
         views.expire_noted(sources)?;
         // A closed segment may have been left as it was.
-        replace(sources, None)
+        if let Err(error) = replace(sources, None) {
+            eprintln!("candor: ended bodies could not be taken out of the journal: {error:#}: it is tried again");
+            all = false;
+        }
+        Ok(all)
     }
 }
 
@@ -305,10 +349,13 @@ pub fn serve(trail: &Trail, stop: &AtomicBool) {
 
 fn once(trail: &Trail, stop: &AtomicBool) -> Result<()> {
     let _alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"))?;
-    // Nobody else decides now: all below has been carried out.
+    // Nobody else decides now: all below has been carried out, unless something failed half-way.
     let seen = trail.intake.reader().size();
     if trail.config.expiry == Expiry::OnTime {
         of(trail, "candor")?.run(SystemClock.now().day(), stop, |_| {})?;
+    }
+    if trail.unfinished.load(Ordering::Acquire) {
+        return Ok(());
     }
     let mut store = trail.store.lock()?;
     store.set_erased_up_to(seen);
@@ -323,6 +370,7 @@ pub fn of<'a>(trail: &'a Trail, actor: &str) -> Result<Ending<'a>> {
         intake: &trail.intake,
         bases: trail.config.legal_bases(),
         actor: actor.to_owned(),
+        unfinished: &trail.ending_unfinished,
     })
 }
 

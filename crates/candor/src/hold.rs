@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use ledger::reader::StoredEntry;
 use proof::time::UnixMillis;
 use record::identifier::{IdentifierType, normalise};
-use record::schema::Kind;
 use seal::holds::{FILTER_BYTES_MAX, HELD_MAX, Held};
 use seal::sealed::{OpeningKeys, Parts, Role};
 use serde::{Deserialize, Serialize};
@@ -81,8 +80,18 @@ impl Looking {
         if !self.filter.looks_at_facts() {
             return Ok(true);
         }
-        Ok(sources.facts(stored)?.is_some_and(|facts| self.filter.fits_facts(&facts)))
+        match sources.facts(stored)? {
+            Some(facts) => Ok(self.filter.fits_facts(&facts)),
+            // Of a kind that nobody knows any more: while its key lives it may be what is meant.
+            None => is_living(sources, stored),
+        }
     }
+}
+
+/// Whether the key of an entry's period lives.
+fn is_living(sources: &Sources, stored: &StoredEntry) -> Result<bool> {
+    let Some(sealed) = stored.sealed.as_deref() else { return Ok(false) };
+    Ok(sources.store.lock()?.period_by_id(Parts::parse(sealed)?.period).is_ok())
 }
 
 fn looking(sources: &Sources) -> Result<Vec<Looking>> {
@@ -109,9 +118,9 @@ fn looking(sources: &Sources) -> Result<Vec<Looking>> {
     Ok(all)
 }
 
-/// Puts what living holds cover of a period into their rings, while its key lives; how many entries that are. Doing it
-/// again does nothing.
-pub fn keep(sources: &Sources, views: &Views, period: u32) -> Result<u64> {
+/// Puts what living holds cover of a period into their rings, while its key lives, from entry `from` on; how many entries
+/// that are. Doing it again does nothing.
+pub fn keep(sources: &Sources, views: &Views, period: u32, from: u64) -> Result<u64> {
     let standing = Filter { kinds: STANDING_KINDS.map(str::to_owned).to_vec(), facts_only: true, ..Filter::default() };
     let key = {
         let mut store = sources.store.lock()?;
@@ -119,19 +128,16 @@ pub fn keep(sources: &Sources, views: &Views, period: u32) -> Result<u64> {
         store.period_by_id(period)?
     };
     let mut holds = looking(sources)?;
-    let class = sources.store.lock()?.period_span(period).map(|span| span.class);
-    let of_class = |wanted: &String| {
-        let of = |kind: &Kind| [Some(kind.class), kind.class_with.as_ref().map(|(class, _)| *class)].contains(&class);
-        sources.catalogue.all().any(|kind| kind.name == *wanted && of(kind))
-    };
-    holds.retain(|hold| hold.filter.kinds.is_empty() || hold.filter.kinds.iter().any(of_class));
-    if holds.is_empty() {
-        return Ok(0);
-    }
+    // Which kinds a period has is what its entries say: a source's settings and the kinds' schemas change.
+    let any_kind = holds.iter().any(|hold| hold.filter.kinds.is_empty());
+    let kinds: Vec<String> =
+        if any_kind { Vec::new() } else { holds.iter().flat_map(|hold| hold.filter.kinds.clone()).collect() };
     let origin = sources.store.lock()?.origin().to_owned();
     let mut count = 0;
-    sources.reader.each_of_period(period, |stored: StoredEntry| -> Result<()> {
+    sources.reader.each_of_period(period, from, &kinds, |stored: StoredEntry| -> Result<()> {
         let entry = stored.entry()?;
+        // A journal that is newer than the keys: its bodies are gone already.
+        let Some(sealed) = stored.sealed.as_deref() else { return Ok(()) };
         let mut keys = None;
         for hold in &mut holds {
             if !hold.covers(sources, &stored)? {
@@ -140,7 +146,6 @@ pub fn keep(sources: &Sources, views: &Views, period: u32) -> Result<u64> {
             let (facts, personal) = match &keys {
                 Some(keys) => keys,
                 None => {
-                    let sealed = stored.sealed.as_deref().context("a living period has no bodies")?;
                     let parts = Parts::parse(sealed)?;
                     let owner = views.owner(stored.index)?;
                     let subject = match owner {
@@ -250,6 +255,10 @@ pub fn carry_out_release(sources: &Sources, views: &Views, id: &str) -> Result<(
     })?;
     let documents = views.documents(&sources.catalogue);
     for (period, entries) in &entries {
+        // What was kept before an ending that did not come about is still there by its own key.
+        if sources.store.lock()?.ended_by(*period).is_none() {
+            continue;
+        }
         views.notes().expire(*period, sources.touched_by(entries, &documents)?)?;
     }
     sources.store.lock()?.release_hold(id)?;

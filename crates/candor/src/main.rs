@@ -24,6 +24,7 @@ mod intake;
 mod log_key;
 mod mail;
 mod mirror;
+mod mirrors;
 mod past;
 mod people;
 mod policy;

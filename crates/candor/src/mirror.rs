@@ -127,6 +127,29 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Says what is verified and durable here, for answers and pages that tell what is mirrored.
+    fn tell(&self, mirror: &Mirror) -> Result<()> {
+        let body = json!({"size": mirror.size(), "root": mirror.root().hex()}).to_string();
+        let answer = self
+            .agent
+            .post(&format!("{}/v1/journal/mirrored", self.url))
+            .header("authorization", &self.authorization)
+            .content_type("application/json")
+            .send(&body)
+            .map_err(|why| anyhow!("tell {}: {why}", self.url))?;
+        match answer.status().as_u16() {
+            // A server of before mirrors were asked.
+            200 | 404 | 405 => Ok(()),
+            409 => {
+                let why = "the server says that its trail is another: it was rolled back or forked; keep this mirror";
+                Err(Error::Corrupt { what: "the server".into(), why: why.into() }.into())
+            }
+            status => bail!("{} answered {status}", self.url),
+        }
+    }
+}
+
 impl MirrorCommand {
     pub fn run(self) -> Result<ExitCode> {
         let stop = interrupts()?;
@@ -233,7 +256,9 @@ impl MirrorCommand {
     ) -> Result<()> {
         while !stop.load(Ordering::Acquire) {
             let (segment, offset) = mirror.next();
-            let piece = server.get(&format!("/v1/journal/segments/{segment}?offset={offset}"))?;
+            // Held on where nothing is new: what comes is here at once.
+            let wait = if self.follow { "&wait=5" } else { "" };
+            let piece = server.get(&format!("/v1/journal/segments/{segment}?offset={offset}{wait}"))?;
             if piece.status == 404 {
                 // A segment that is not begun yet; of one that is, what is here must be there.
                 if offset > 0 {
@@ -256,8 +281,12 @@ impl MirrorCommand {
                 return Err(error.into());
             }
             progress.set(mirror.size());
+            if self.follow {
+                server.tell(mirror)?;
+            }
         }
-        self.held_against(server, mirror, identity)
+        self.held_against(server, mirror, identity)?;
+        server.tell(mirror)
     }
 
     fn short(&self, segment: u32, offset: u64) -> anyhow::Error {

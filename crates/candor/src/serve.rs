@@ -192,6 +192,8 @@ fn run(trail: &Trail, listen: SocketAddr, tls: Option<TlsAcceptor>, token: Optio
         name: short_name(&trail.intake.reader().identity().origin),
         now: Arc::new(|| SystemClock.now()),
         random: Arc::new(|| RandomPool::default().take()),
+        mirrors: crate::mirrors::of(&trail.paths.data, trail.intake.reader()),
+        answer: trail.config.answer,
         verified: Arc::new(move || shown.lock().ok().and_then(|newest| *newest)),
         // Behind a proxy that encrypts browsers speak TLS all the same.
         secure: tls.is_some() || trail.config.public_url.as_ref().is_some_and(|url| url.starts_with("https://")),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -111,6 +111,10 @@ pub struct Trail {
     taken_over: Option<(u64, u32)>,
     /// What destroys keys, one at a time.
     pub deciding: Mutex<()>,
+    /// Something failed that may be in the trail and not carried out: the next start must look for it.
+    pub unfinished: AtomicBool,
+    /// An ending was cut off: none is begun before the next start has done it.
+    pub ending_unfinished: AtomicBool,
     sequencer: Option<Sequencer<Companion>>,
     _lock: File,
 }
@@ -387,6 +391,7 @@ impl Trail {
         log_key::carry_out(&mut ledger, &store, &catalogue, &unseen)?;
         let view_key = store.lock()?.named(Named::View);
         let redone = unseen.erase(&reader, &store, &catalogue, &Notes::new(&paths.views(), &view_key))?;
+        let mut carried_out = true;
         let views = if options.without_views {
             None
         } else {
@@ -401,7 +406,7 @@ impl Trail {
             views.forget_noted()?;
             let sources =
                 Sources { reader: Arc::clone(&reader), store: Arc::clone(&store), catalogue: Arc::clone(&catalogue) };
-            unseen.carry_out(&sources, &views)?;
+            carried_out = unseen.carry_out(&sources, &views)?;
             Some(Arc::new(views))
         };
         let settled = match &views {
@@ -458,6 +463,8 @@ impl Trail {
             settled,
             taken_over,
             deciding: Mutex::default(),
+            unfinished: AtomicBool::new(!carried_out),
+            ending_unfinished: AtomicBool::new(false),
             sequencer: Some(sequencer),
             _lock: guard,
         };
@@ -516,8 +523,9 @@ impl Trail {
         if let Some(sequencer) = self.sequencer.take() {
             sequencer.stop().map_err(|error| anyhow!("{error}"))?;
         }
-        // Without views what was decided about holds and periods was not carried out.
-        if self.views.is_some() {
+        // Without views what was decided about holds and periods was not carried out; what failed half-way neither.
+        let unfinished = self.unfinished.load(Ordering::Acquire) || self.ending_unfinished.load(Ordering::Acquire);
+        if self.views.is_some() && !unfinished {
             let mut store = self.store.lock()?;
             store.set_erased_up_to(size);
             store.commit()?;

@@ -68,6 +68,12 @@ impl Scene {
     }
 }
 
+/// The trail's key, as a manifest names it.
+fn newest_key(manifest: &[u8]) -> String {
+    let manifest: Value = serde_json::from_slice(manifest).expect("JSON");
+    manifest["vkey"].as_str().expect("a key").to_owned()
+}
+
 fn backup(data: &str) -> (String, Value) {
     let made = one(&["backup", "run", "--json", "--data", data]);
     (made["backup_id"].as_str().expect("an id").to_owned(), made)
@@ -100,9 +106,24 @@ fn a_lost_machine_is_an_errand() {
     );
     good(&["backup", "check", text(&scene.at("backups"))]);
 
+    // Who can write into the folder writes a manifest with a path in it: nothing outside is touched.
+    let (victim, manifests) = (scene.at("victim.json"), scene.at("backups/backups"));
+    std::fs::write(&victim, "{}").expect("written");
+    let newest = std::fs::read(manifests.join(format!("{third}.json"))).expect("read");
+    let mut evil: Value = serde_json::from_slice(&newest).expect("JSON");
+    (evil["backup_id"], evil["expires"]) = ("../../victim".into(), "2000-01-01T00:00:00.000Z".into());
+    std::fs::write(manifests.join("evil.json"), evil.to_string()).expect("written");
+    assert!(bad(1, &["backup", "run", "--data", data]).contains("nothing is removed"));
+    assert!(victim.exists());
+    std::fs::remove_file(manifests.join("evil.json")).expect("removed");
+
     // The machine is lost; its newest backup is all that there was.
     std::fs::rename(&path, scene.at("lost")).expect("renamed");
-    let restored = scene.restore("trail", &[]);
+    let (from, identity, to) = (scene.at("backups"), scene.at("recovery.key"), scene.at("trail"));
+    let other = "audit.example/log1+640a250f+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
+    let restore = ["restore", "--from", text(&from), "--identity", text(&identity), "--data", text(&to)];
+    assert!(bad(1, &[&restore[..], &["--key", other]].concat()).contains("another trail"));
+    let restored = scene.restore("trail", &["--key", newest_key(&newest).as_str()]);
     assert_eq!((restored["backup_id"].as_str(), restored["missing"].as_u64()), (Some(&*third), Some(0)));
     good(&["verify", data]);
     assert_eq!((found(data, "umbrella"), found(data, "lantern"), found(data, "blanket")), (0, 0, 10));

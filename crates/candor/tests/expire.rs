@@ -210,3 +210,57 @@ fn found_entry(data: &str, event: &str) -> u64 {
     let found = lines(&good(&["history", "--correlation", &order, "--json", "--data", data]));
     found[0]["index"].as_u64().expect("an entry")
 }
+
+/// A source that keeps addresses whole seals its mails in another class than their kind names: a hold by kind covers them all
+/// the same, and nothing ends by a journal that does not read to its end.
+#[test]
+fn a_hold_by_kind_covers_addresses_kept_whole_and_nothing_ends_by_a_segment_that_rotted() {
+    let folder = folder();
+    let path = folder.path().join("trail");
+    let data = path.to_str().expect("UTF-8");
+    good(&["init", "--data", data]);
+    let config = path.join("candor.toml");
+    let text = std::fs::read_to_string(&config).expect("read");
+    let of_addresses = |days: u32| {
+        let rule = format!("\n[[retention.mail_address]]\ndays = {days}\nlegal_basis = \"an example\"\n");
+        let source = "\n[sources.local]\nrecipients = \"full_address\"\n";
+        std::fs::write(&config, format!("{text}{source}{rule}")).expect("written");
+    };
+    // Long enough that what is so old has a period of its own.
+    of_addresses(36_500);
+    let event = |number: u32| {
+        format!(
+            r#"{{"timestamp":"2025-05-20T08:00:00Z","event_type":"EMAIL_DELIVERY_STATUS","correlation_id":"d-{number}","source_component":"relay","environment":"test","severity":"info","event_id":"d-{number}","recipient":"person-{number}@mail.example"}}"#
+        ) + "\n"
+    };
+    let batch: String = (0..5).map(event).chain([month(5, 0)]).collect();
+    let (status, _, told) = ingest(data, batch.as_bytes(), &[]);
+    assert_eq!(status, 0, "{told}");
+    good(&["hold", "place", "--kind", "EMAIL_DELIVERY_STATUS", "--reason", "matter-9", "--data", data]);
+    let entry = found_entry(data, "d-3");
+    of_addresses(30);
+    let run = lines(&good(&["expire", "run", "--json", "--data", data]));
+    assert_eq!(run.len(), 1, "{run:?}");
+    assert_eq!((run[0]["class"].as_str(), run[0]["held"].as_u64()), (Some("mail_address"), Some(5)));
+    let shown: Value =
+        serde_json::from_str(&good(&["show", &entry.to_string(), "--json", "--data", data])).expect("JSON");
+    assert!(shown["record"]["correlation_id"] == "d-3" && shown.to_string().contains("ended"), "{shown}");
+
+    // A byte of a closed segment rots while nobody looks: what is held behind it would not be seen, so nothing ends by it.
+    let segment = path.join("journal/0000000000.seg");
+    assert!(path.join("journal/0000000001.seg").exists(), "the ending closed it");
+    let whole = std::fs::read(&segment).expect("read");
+    let mut bytes = whole.clone();
+    let starts: Vec<usize> = (0..bytes.len() - 8).filter(|at| bytes[*at..at + 8] == *ledger::frame::MAGIC).collect();
+    // The largest: that of the mails.
+    let largest = starts.windows(2).max_by_key(|pair| pair[1] - pair[0]).expect("frames");
+    bytes[(largest[0] + largest[1]) / 2] ^= 1;
+    std::fs::write(&segment, &bytes).expect("written");
+    retention(data, 30);
+    let refused = bad(1, &["expire", "run", "--data", data]);
+    assert!(refused.contains("is not ended, since what is held of it could not be kept"), "{refused}");
+    assert!(lines(&good(&["expire", "report", "--json", "--data", data])).len() == 1, "no more has ended");
+    std::fs::write(&segment, &whole).expect("written");
+    assert_eq!(lines(&good(&["expire", "run", "--json", "--data", data])).len(), 1);
+    good(&["verify", data]);
+}

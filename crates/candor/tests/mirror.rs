@@ -120,3 +120,102 @@ fn a_mirror_follows_verifies_each_frame_and_notices_what_is_taken_back() {
     assert_eq!(found.len(), 60);
     good(&["verify", text(&again)]);
 }
+
+/// A process that goes with the test, however that ends.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a page says under a name.
+fn fact<'p>(page: &'p str, name: &str) -> &'p str {
+    let after = page.split_once(&format!("<dt>{name}</dt><dd>")).expect("the fact is there").1;
+    after.split_once("</dd>").expect("it ends").0
+}
+
+#[test]
+fn answers_wait_for_a_mirror_and_what_is_signed_mirrored_and_rewritable_is_told_apart() {
+    let scene = Scene { folder: folder() };
+    let path = scene.at("trail");
+    let data = text(&path);
+    good(&["init", "--data", data]);
+    let key = good(&["apikey", "add", "--scope", "mirror", "--data", data]);
+    std::fs::write(scene.at("mirror.key"), &key).expect("written");
+    let config = path.join("candor.toml");
+    let text_of_it = std::fs::read_to_string(&config).expect("read");
+    std::fs::write(&config, format!("answer = \"mirrored\"\n{text_of_it}")).expect("written");
+    let server = Server::start(&path);
+    let (append, read) = (server.append_key(), server.read_key());
+    let mail = mails(0).lines().next().expect("a line").to_owned();
+    let page = |path: &str| server.send("GET", path, &[], &[]).text();
+    assert!(fact(&page("/"), "Mirrored").contains("no copy elsewhere"));
+    assert!(fact(&page("/"), "Could be written anew").starts_with("all, by who"));
+
+    // Nobody mirrors: it is durable and is not answered.
+    let reply = server.post(&append, "application/json", &[], mail.as_bytes());
+    assert_eq!(reply.status, 503);
+    assert!(reply.text().contains("no mirror has it yet"), "{}", reply.text());
+
+    let mut arguments = scene.arguments(&server, "mirror");
+    arguments.push("--follow".to_owned());
+    let follower = std::process::Command::new(env!("CARGO_BIN_EXE_candor"))
+        .args(&arguments)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let follower = Killed(follower);
+    let again = server.post(&append, "application/json", &[], mail.as_bytes());
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_eq!(again.json()["status"], "repeated");
+    let mut took = Vec::new();
+    for line in mails(1).lines() {
+        let start = std::time::Instant::now();
+        let reply = server.post(&append, "application/json", &[], line.as_bytes());
+        assert!(reply.status == 201 || reply.status == 200, "{}", reply.text());
+        took.push(start.elapsed());
+    }
+    took.sort();
+    println!("an answer that a mirror has: median {:?}", took[took.len() / 2]);
+    let index = again.json()["index"].as_u64().expect("an index");
+    let shown = server.read(read.trim(), &format!("/v1/entries/{index}")).json();
+    assert_eq!(shown["proof"], serde_json::json!({"signed": true, "mirrored": 1, "mirrors": 1, "rewritable": false}));
+    assert!(fact(&page("/"), "Mirrored").contains("by 1 mirror"));
+
+    // The mirror stops; what comes then is no mirror's.
+    drop(follower);
+    let reply = server.post(&append, "application/json", &[], mails(60).lines().next().expect("a line").as_bytes());
+    assert_eq!(reply.status, 503);
+    assert!(fact(&page("/"), "Could be written anew").starts_with("the newest"), "{}", page("/"));
+    // What it said is known after a restart, and to commands.
+    assert!(server.stop());
+    let verified = good(&["verify", data]);
+    assert!(verified.contains("mirrored: ") && verified.contains("could be written anew: the newest"), "{verified}");
+    let entry: Value =
+        serde_json::from_str(&good(&["show", &index.to_string(), "--json", "--data", data])).expect("JSON");
+    assert_eq!(entry["proof"]["mirrored"], 1);
+
+    // A mirror that has another tree, or more of it, is heard: one alert, however often it says so.
+    let server = Server::start(&path);
+    assert!(fact(&page_of(&server, "/"), "Mirrored").contains("by 1 mirror"));
+    for size in [5u64, 5, 1_000_000] {
+        let body = serde_json::json!({"size": size, "root": "00".repeat(32)});
+        let (status, said) = server.post_json("/v1/journal/mirrored", key.trim(), &body);
+        assert_eq!(status, 409, "{said}");
+    }
+    let (status, _) = server.post_json("/v1/journal/mirrored", append.trim(), &serde_json::json!({}));
+    assert_eq!(status, 403);
+    assert!(server.stop());
+    let runs = lines(&good(&["search", "--kind", "VERIFICATION_RUN", "--json", "--data", data]));
+    let told: Vec<&Value> = runs.iter().filter(|line| line.to_string().contains("another tree")).collect();
+    assert_eq!(told.len(), 1, "{runs:?}");
+    let alerts = lines(&good(&["list", "alerts", "--open", "--json", "--data", data]));
+    assert!(!alerts.is_empty());
+}
+
+fn page_of(server: &Server, path: &str) -> String {
+    server.send("GET", path, &[], &[]).text()
+}

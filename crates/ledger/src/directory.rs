@@ -287,7 +287,7 @@ impl Journal for DirectoryJournal {
     }
 }
 
-/// Replaces a segment by its good part, if its tail is one that a crash leaves.
+/// Writes a segment's good part anew and puts it in its place: without the tail that a crash left, and surely on the disk.
 ///
 /// # Errors
 /// The disk refuses; the segment is then as it was.

@@ -18,20 +18,21 @@ use crate::verify;
 const HOLE_BYTES_MIN: usize = 4096;
 
 impl Reader {
-    /// The entries of a period in order, a frame's at a time.
+    /// The entries of a period in order, a frame's at a time; of these kinds alone, where any are named.
     ///
     /// # Errors
-    /// The journal cannot be read, or `each` fails.
+    /// The journal cannot be read in whole, or `each` fails.
     pub fn entries_of_period<E: From<Error>>(
         &self,
         period: u32,
+        kinds: &[String],
         mut each: impl FnMut(&[u64]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (size, mut failed) = (self.size(), None);
         for segment in self.segments_with(period)? {
-            scan(self.disk(), segment, |frame, _| {
+            let scanned = scan(self.disk(), segment, |frame, _| {
                 if failed.is_none() && frame.header.periods().any(|held| held == period) {
-                    let mut found = of_period(frame, period)?;
+                    let mut found = of_period(frame, period, kinds)?;
                     found.retain(|index| *index < size);
                     failed = each(&found).err();
                 }
@@ -40,21 +41,30 @@ impl Reader {
             if let Some(error) = failed.take() {
                 return Err(error);
             }
+            // What stands behind a frame that does not read is not known: nothing may be decided by what was found so far.
+            // At the end of the open segment a frame may be on its way.
+            let ends = scanned.tail.filter(|_| segment < self.open_segment() || scanned.end.range.size() < size);
+            if let Some(tail) = ends {
+                let what = format!("segment {segment}, frame {}", scanned.end.frame);
+                return Err(Error::Corrupt { what, why: tail.to_string() }.into());
+            }
         }
         Ok(())
     }
 
-    /// The same, each entry as it is stored.
+    /// The same from an entry on, each as it is stored.
     ///
     /// # Errors
     /// As [`Reader::entries_of_period`].
     pub fn each_of_period<E: From<Error>>(
         &self,
         period: u32,
+        from: u64,
+        kinds: &[String],
         mut each: impl FnMut(StoredEntry) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.entries_of_period(period, |entries| {
-            for index in entries {
+        self.entries_of_period(period, kinds, |entries| {
+            for index in entries.iter().filter(|index| **index >= from) {
                 each(self.entry(*index)?)?;
             }
             Ok(())
@@ -75,15 +85,19 @@ impl Reader {
             segments.extend(self.segments_with(*period)?);
         }
         let open = self.open_segment();
-        let mut whole = true;
+        let (mut whole, mut bad) = (true, None);
         for segment in segments {
             if segment >= open {
                 whole = false;
                 continue;
             }
-            self.replace_in(segment, ended)?;
+            match self.replace_in(segment, ended) {
+                // It keeps nothing from the others.
+                Err(error @ Error::Corrupt { .. }) => bad = bad.or(Some(error)),
+                done => done?,
+            }
         }
-        Ok(whole)
+        bad.map_or(Ok(whole), Err)
     }
 
     fn replace_in(&self, segment: u32, ended: &BTreeMap<u32, u64>) -> Result<(), Error> {
@@ -120,18 +134,24 @@ impl Reader {
     }
 }
 
-/// The entries of a frame whose bodies are of a period.
-fn of_period(frame: &Frame<'_>, period: u32) -> Result<Vec<u64>, Error> {
+/// The entries of a frame whose bodies are of a period, of these kinds alone where any are named.
+fn of_period(frame: &Frame<'_>, period: u32, kinds: &[String]) -> Result<Vec<u64>, Error> {
     let number = frame.header.number;
     let corrupt = |why: String| Error::Corrupt { what: format!("frame {number}"), why };
     let entries = frame.entries().map_err(|why| corrupt(why.to_string()))?;
     let mut found = Vec::new();
+    let wanted = |kind: &str| kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind);
+    if !entries.kinds.iter().any(|kind| wanted(kind)) {
+        return Ok(found);
+    }
     for place in 0..entries.len() {
         let record = entries.record(place).map_err(|why| corrupt(why.to_string()))?;
         let section = frame.sections.get(2 + usize::from(record.section));
-        if section.is_some_and(
-            |section| matches!(section.row.kind, SectionKind::Bodies { period: held, .. } if held == period),
-        ) {
+        if wanted(record.kind)
+            && section.is_some_and(
+                |section| matches!(section.row.kind, SectionKind::Bodies { period: held, .. } if held == period),
+            )
+        {
             found.push(frame.header.first_index + place as u64);
         }
     }

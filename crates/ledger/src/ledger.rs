@@ -643,6 +643,11 @@ fn read_tail(
         let length = disk.length(&crate::segment::file_name(last)).map_err(io("read", format!("segment {last}")))?;
         recovered.torn_bytes += length - scan.good_bytes;
         cut_tail(disk, &scan)?;
+    } else if home.is_mended() && (scan.frames.is_empty() || mark.is_none_or(|mark| mark.frame + 1 < scan.end.frame)) {
+        // Beyond the mark nobody knows that the disk has what was just read: after a sync that failed, memory goes on
+        // showing what will be gone when the power goes, and the next sync says nothing of it. The same of a segment's
+        // name. So it is written anew before anything follows it.
+        cut_tail(disk, &scan)?;
     }
     if let Home::Objects(objects) = home {
         objects.check_tail(&scan)?;

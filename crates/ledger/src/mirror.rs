@@ -74,9 +74,8 @@ impl Mirror {
             if found.frame_after_tail {
                 return Err(bad("whole frames stand after a broken one"));
             }
-            if found.tail.is_some() {
-                cut_tail(mirror.disk.as_ref(), &found)?;
-            }
+            // Also where it is whole: the disk may not have what memory shows after a sync that failed.
+            cut_tail(mirror.disk.as_ref(), &found)?;
             (mirror.number, mirror.bytes, mirror.position) = (last, found.good_bytes, found.end);
             mirror.before = found.header.before;
             mirror.header = Some(found.header);

@@ -102,6 +102,32 @@ fn every_call_fails_in_every_way_and_nothing_answered_is_lost() {
     assert!(broke > 60, "{broke}");
 }
 
+/// A sync fails, and the process starts again on the same machine: what memory still shows is not on the disk, whatever
+/// later syncs say, until it is written anew.
+#[test]
+fn what_memory_shows_after_a_sync_that_failed_is_written_anew() {
+    for (cut, call) in (0..12).flat_map(|cut| (1..6).map(move |call| (cut, call))) {
+        let (disk, folder) = (SimDisk::new(), folder());
+        create(&disk);
+        let mut ledger = open(&disk, folder.path()).expect("it opens");
+        let mut answered = write(&mut ledger, 0..50, 10).map_err(|(_, e)| e).expect("written");
+        ledger.close().expect("closed");
+        // The next frame begins a segment: its file, header, two syncs, then the frame and its sync.
+        disk.fail_at(call, Fault::NotDone);
+        let (more, error) = write(&mut ledger, 50..60, 10).expect_err("the sync failed");
+        assert!(more.is_empty() && error.kind() == Kind::Retry, "{error}");
+        drop(ledger);
+        disk.fail_at(u64::MAX, Fault::NotDone);
+        let mut ledger = open(&disk, folder.path()).expect("it opens");
+        answered.extend(write(&mut ledger, 50..50 + 10 * cut, 10).map_err(|(_, e)| e).expect("written"));
+        drop(ledger);
+        let mut ledger = open(&disk.power_cut(cut), folder.path()).expect("it opens");
+        check(&ledger, &answered);
+        let again = write(&mut ledger, 0..200, 30).map_err(|(_, e)| e).expect("it goes on");
+        check(&ledger, &again);
+    }
+}
+
 #[test]
 fn a_full_disk_loses_nothing_answered() {
     for room in (0..4000).step_by(173) {

@@ -141,10 +141,8 @@ fn what_is_planted_counts_for_nothing_and_is_told() {
     assert!(refused.to_string().contains("not one frame"), "{refused}");
 }
 
-#[test]
-fn a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_nothing() {
-    let at = folder();
-    let mut weed = Weed::start(at.path());
+/// Writes into a bucket of this store while it is disturbed; each record is there once and in order.
+fn written_through(mut weed: Weed, disturb: impl Fn(&mut Weed)) {
     weed.make("killed", false);
     let objects = weed.objects("killed", "t");
     let folder = folder();
@@ -164,18 +162,46 @@ fn a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_nothing() {
             (ledger, answered)
         }
     });
-    for _ in 0..3 {
-        std::thread::park_timeout(Duration::from_millis(1500));
-        weed.kill();
-        std::thread::park_timeout(Duration::from_millis(700));
-        weed.restart();
-    }
+    disturb(&mut weed);
     done.store(true, Ordering::Release);
     let (ledger, answered) = writer.join().expect("the writer went on");
     check(&ledger, &answered);
     let indexes: Vec<u64> = answered.iter().map(|(_, index)| *index).collect();
     assert_eq!(indexes, (0..indexes.len() as u64).collect::<Vec<_>>(), "each once, in order");
     assert!(indexes.len() > 100 && objects.odd().is_empty(), "{}", indexes.len());
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_nothing() {
+    let at = folder();
+    written_through(Weed::start(at.path()), |weed| {
+        for _ in 0..3 {
+            std::thread::park_timeout(Duration::from_millis(1500));
+            weed.kill();
+            std::thread::park_timeout(Duration::from_millis(700));
+            weed.restart();
+        }
+    });
+}
+
+/// Master, two volume servers and filer with S3 as four processes: first what every home of a journal does, then each of
+/// them goes and comes back while a writer writes.
+#[test]
+fn a_store_in_parts_of_which_each_goes_and_comes_back_loses_nothing() {
+    let at = folder();
+    let weed = Weed::start_apart(at.path());
+    for (name, locked) in [("open", false), ("locked", true)] {
+        weed.make(name, locked);
+        let (objects, folder) = (weed.objects(name, "t"), folder());
+        objects.probe(8, now()).expect("the store keeps what it must");
+        conforms(&home(&objects), folder.path());
+    }
+    written_through(weed, |weed| {
+        for part in 0..4 {
+            std::thread::park_timeout(Duration::from_millis(800));
+            weed.bounce(part, Duration::from_millis(500));
+        }
+    });
 }
 
 #[test]

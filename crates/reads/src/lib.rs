@@ -29,6 +29,7 @@ pub mod decide;
 pub mod error;
 pub mod guard;
 pub mod history_proof;
+pub mod mirrors;
 pub mod own;
 pub mod proofs;
 pub mod quarantine;

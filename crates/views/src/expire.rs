@@ -68,7 +68,7 @@ impl Sources {
     /// The journal or the key store cannot be read.
     pub fn touched(&self, period: u32, documents: &Documents) -> Result<Vec<Touched>, Error> {
         let mut things = BTreeSet::new();
-        self.reader.each_of_period(period, |stored| {
+        self.reader.each_of_period(period, 0, &[], |stored| {
             let listed = {
                 let entry = stored.entry()?;
                 SHAPES.iter().any(|shape| shape.is_listed() && shape.has(entry.kind))
@@ -123,7 +123,7 @@ impl Views {
         for expiry in noted {
             let held = sources.store.lock()?.holds_of_period(expiry.period);
             let mut entries: Vec<u64> = Vec::new();
-            sources.reader.entries_of_period(expiry.period, |some| {
+            sources.reader.entries_of_period(expiry.period, &[], |some| {
                 for entry in some {
                     if !held || sources.store.lock()?.held(*entry, expiry.period)?.is_none() {
                         entries.push(*entry);

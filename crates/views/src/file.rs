@@ -153,7 +153,9 @@ impl Vault {
         let mut writer = self.create_anew(&new)?;
         writer.write_all(bytes)?;
         writer.finish()?;
-        std::fs::rename(&new, path)
+        std::fs::rename(&new, path)?;
+        // What comes after it may rest on its name.
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
 
     /// Reads a whole file.

@@ -17,6 +17,7 @@ use axum::routing::{delete, get, post};
 use proof::time::UnixMillis;
 use reads::alerts::PersonStep;
 use reads::guard::Guard;
+use reads::mirrors::Mirrors;
 use reads::proofs::Proofs;
 use reads::sources::Expected;
 use record::kinds::Catalogue;
@@ -24,12 +25,14 @@ use record::things::SHAPES;
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
+use crate::mirrors::AnswerWhen;
 use crate::people::{People, Provider, Reach};
 use crate::problem::{Problem, RequestId};
 use crate::refusals::Refusals;
 use crate::submit::Submit;
 use crate::{
-    alerts, cases, changes, completeness, grants, keys, openapi, page, quarantine, records, registers, search, trail,
+    alerts, cases, changes, completeness, grants, keys, mirrors, openapi, page, quarantine, records, registers, search,
+    trail,
 };
 
 /// Bounds of the server; each is documented in `docs/api.md`.
@@ -111,6 +114,10 @@ pub struct Parts {
     pub settings: crate::settings::Differ,
     /// Passkeys; none where browsers would make none.
     pub passkeys: Option<Passkeys>,
+    /// Who else has the journal.
+    pub mirrors: Mirrors,
+    /// When a record is answered.
+    pub answer: AnswerWhen,
     /// When the trail was last verified, and whether it held.
     pub verified: Arc<dyn Fn() -> Option<(UnixMillis, bool)> + Send + Sync>,
     /// Whether connections are encrypted here.
@@ -135,6 +142,10 @@ pub struct App {
     /// Keys and the day of their last recorded use.
     pub(crate) used: Mutex<std::collections::HashMap<String, UnixMillis>>,
     pub(crate) published: Mutex<Option<trail::PublishedAt>>,
+    /// Told when a mirror says what it has.
+    pub(crate) mirrored: tokio::sync::Notify,
+    /// Mirrors of which it is recorded that they have another tree.
+    pub(crate) alarmed: Mutex<std::collections::BTreeSet<String>>,
     pub(crate) description: String,
     pub(crate) stopping: AtomicBool,
     requests: AtomicU64,
@@ -165,6 +176,8 @@ impl App {
             writes_of: Mutex::default(),
             used: Mutex::default(),
             published: Mutex::default(),
+            mirrored: tokio::sync::Notify::new(),
+            alarmed: Mutex::default(),
             description,
             stopping: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -258,6 +271,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/changes", get(changes::list))
         .route("/v1/checkpoint", get(trail::checkpoint))
         .route("/v1/journal/segments/{number}", get(trail::segment))
+        .route("/v1/journal/mirrored", post(mirrors::told))
         .route("/v1/grants", get(grants::list).post(grants::create))
         .route("/v1/grants/{id}/revoke", post(grants::revoke))
         .route("/v1/keys", get(keys::list).post(keys::create))

@@ -21,6 +21,7 @@ mod grants;
 mod keys;
 mod lock;
 pub mod metrics;
+pub mod mirrors;
 pub mod openapi;
 mod page;
 mod params;

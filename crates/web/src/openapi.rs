@@ -428,6 +428,27 @@ fn quarantine() -> (Value, Value) {
     (list, replay)
 }
 
+/// What a mirror says of itself.
+fn mirrored() -> Value {
+    let body = json!({"type": "object", "additionalProperties": false, "required": ["size", "root"], "properties": {
+        "size": index(), "root": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "root of its tree of so many entries"},
+    }});
+    let taken = json!({"type": "object", "required": ["size"], "properties": {"size": index()}});
+    let more = [
+        ("400", "the body is not in its form"),
+        ("408", "the body came too slowly"),
+        ("409", "the trail has another tree here, or fewer entries: that is recorded, and raises an alert"),
+        ("413", "the body is over its limit"),
+        ("415", "another media type"),
+    ];
+    json!({"post": {
+        "operationId": "tellMirrored", "summary": "Say what a mirror has verified and keeps",
+        "description": "Needs the scope mirror. Pages and proofs show it, and where `answer` is \"mirrored\" records are answered once a mirror has them.",
+        "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+        "responses": answers(json!({"200": json_answer("the trail has the same tree", taken)}), &more),
+    }})
+}
+
 /// Steps of a case.
 fn case_step(step: &str, summary: &str) -> Value {
     let note = json!({"type": "string", "minLength": 1, "maxLength": 1000, "pattern": LINE});
@@ -565,8 +586,8 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
         json!({"get": {"operationId": id, "summary": summary, "security": [], "responses": responses}})
     };
     let status = json!({"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}, "tree_size": index()}});
-    let checkpoint = json!({"type": "object", "required": ["origin", "vkey", "key_changes", "tree_size", "checkpoint"], "properties": {
-        "origin": {"type": "string"}, "vkey": {"type": "string"}, "key_changes": {"type": "array", "items": {"type": "object"}}, "tree_size": index(), "checkpoint": {"type": "string"},
+    let checkpoint = json!({"type": "object", "required": ["origin", "vkey", "key_changes", "tree_size", "checkpoint", "mirrors"], "properties": {
+        "origin": {"type": "string"}, "vkey": {"type": "string"}, "key_changes": {"type": "array", "items": {"type": "object"}}, "mirrors": {"type": "array", "items": {"type": "object", "required": ["key", "size", "told_at"], "properties": {"key": {"type": "string"}, "size": index(), "told_at": {"type": "string", "format": "date-time"}}}}, "tree_size": index(), "checkpoint": {"type": "string"},
     }});
     let id = |name: &str| path(name, "as the records have it", plain_text(128));
     let tile = answers(
@@ -586,7 +607,7 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
             "/v1/customers/{id}/history": one("getCustomerHistory", "Everything about a customer, oldest first", id("id"), json_answer("entries", reference("Entries"))),
             "/v1/correlations/{id}/history": one("getCorrelationHistory", "Everything of a correlation id, oldest first", id("id"), json_answer("entries", reference("Entries"))),
             "/v1/checkpoint": get("getCheckpoint", "The signed state of the trail; it moves at most once a second", vec![], answers(json!({"200": json_answer("the checkpoint", checkpoint)}), &[])),
-            "/v1/journal/segments/{number}": get("getSegment", "A piece of the journal, sealed as it lies there, for a mirror; the header candor-segment-closed says whether the segment ends with it", vec![path("number", "segment, from 0", json!({"type": "integer", "minimum": 0, "maximum": u32::MAX})), query("offset", "first byte", json!({"type": "integer", "minimum": 0}))], answers(json!({"200": {"description": "the piece", "content": {"application/octet-stream": {"schema": {"type": "string"}}}}}), &[("404", "there is no such segment, or no such byte of it"), ("400", "the offset is not in its form")])),
+            "/v1/journal/segments/{number}": get("getSegment", "A piece of the journal, sealed as it lies there, for a mirror; the header candor-segment-closed says whether the segment ends with it", vec![path("number", "segment, from 0", json!({"type": "integer", "minimum": 0, "maximum": u32::MAX})), query("offset", "first byte", index()), query("wait", "seconds to be held on where there is nothing new", json!({"type": "integer", "minimum": 0, "maximum": 5}))], answers(json!({"200": {"description": "the piece", "content": {"application/octet-stream": {"schema": {"type": "string"}}}}}), &[("404", "there is no such segment, or no such byte of it"), ("400", "the offset is not in its form")])),
             "/v1/keys": all_keys,
             "/v1/keys/{id}": one_key,
             "/v1/keys/{id}/rotate": rotate,
@@ -629,6 +650,7 @@ pub fn describe(catalogue: &Catalogue, limits: &Limits, sources: &[String], name
     described["paths"]["/v1/grants"] = all_grants;
     described["paths"]["/v1/grants/{id}/revoke"] = revoke_grant;
     described["paths"]["/v1/add"] = by_hand(sources);
+    described["paths"]["/v1/journal/mirrored"] = mirrored();
     described["paths"]["/v1/quarantine"] = kept;
     described["paths"]["/v1/quarantine/{entry}/replay"] = replay;
     described["paths"]["/v1/sources"] = get(

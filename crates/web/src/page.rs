@@ -29,6 +29,10 @@ struct Home {
     checkpoint: String,
     verified: String,
     holds: Option<bool>,
+    /// Entries that a mirror has, and how many mirrors are known.
+    mirrored: u64,
+    mirrors: usize,
+    told_at: String,
 }
 
 pub(crate) async fn home(State(app): State<Arc<App>>) -> Result<Response, Problem> {
@@ -36,6 +40,7 @@ pub(crate) async fn home(State(app): State<Arc<App>>) -> Result<Response, Proble
     let (origin, _) = app.parts.proofs.identity();
     let keys = app.parts.proofs.keys().map_err(|error| crate::problem::internal(&error))?;
     let verified = (app.parts.verified)();
+    let copies = app.parts.mirrors.copies();
     let page = Home {
         origin,
         keys,
@@ -43,6 +48,9 @@ pub(crate) async fn home(State(app): State<Arc<App>>) -> Result<Response, Proble
         checkpoint: published.checkpoint,
         verified: verified.map(|(at, _): (UnixMillis, bool)| at.rfc3339()).unwrap_or_default(),
         holds: verified.map(|(_, holds)| holds),
+        mirrored: app.parts.mirrors.mirrored(),
+        mirrors: copies.len(),
+        told_at: copies.iter().map(|copy| copy.told_at.clone()).max().unwrap_or_default(),
     };
     let text = page.render().map_err(|_| crate::problem::internal(&"the work of a request ended early"))?;
     Ok(Html(text).into_response())

@@ -19,6 +19,7 @@ use crate::auth::{self, Caller};
 use crate::body::{self, Packing, Share};
 use crate::keys::object;
 use crate::lock;
+use crate::mirrors;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::submit::{Answer, RefusalCount, Unavailable};
@@ -93,6 +94,7 @@ pub(crate) async fn post(
     };
     // Place and share stay with the work: a client that goes away does not make room for more than there is.
     let answers = submitted(&app, &task, lines, (place, share)).await?;
+    mirrors::wait(&app, &answers).await?;
     respond(&app, &task, answers)
 }
 
@@ -138,6 +140,7 @@ pub(crate) async fn add(
     let written = Written { id: &id, now, author: &author, environment: &app.parts.environment };
     let record = by_hand.record(&written).map_err(Problem::bad)?;
     let answers = submitted(&app, &task, vec![(1, record.to_string().into())], place).await?;
+    // Sent again it would stand twice: so it never waits for a mirror.
     respond(&app, &task, answers)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use access::api_key::Scope;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use reads::decide::{Granted, Purpose};
 use reads::guard::{By, Find, Of};
@@ -198,6 +198,7 @@ pub(crate) async fn entry(
         let granted = app.parts.guard.show(&purpose, index)?;
         let mut body = serde_json::to_value(granted.get()).unwrap_or(Value::Null);
         body["access"] = granted.access().into();
+        body["proof"] = serde_json::to_value(app.parts.mirrors.standing(index)).unwrap_or(Value::Null);
         Ok(Json(body).into_response())
     })
     .await
@@ -213,8 +214,12 @@ pub(crate) async fn receipt(
     let index = index(&text)?;
     blocking(&app, move |app| {
         let granted = app.parts.guard.receipt(&purpose, index)?;
-        let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
-        Ok((json, granted.get().to_text()).into_response())
+        let beside = app.parts.mirrors.standing(index);
+        let headers = [
+            (axum::http::header::CONTENT_TYPE, "application/json".to_owned()),
+            (HeaderName::from_static("candor-mirrored"), format!("{} of {}", beside.mirrored, beside.mirrors)),
+        ];
+        Ok((headers, granted.get().to_text()).into_response())
     })
     .await
 }

@@ -2,6 +2,8 @@
 //! entries about one person can't be linked, but who may see it still needs a key.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use access::api_key::Scope;
 use axum::Json;
@@ -51,10 +53,17 @@ pub(crate) async fn checkpoint(State(app): State<Arc<App>>, headers: HeaderMap) 
     let published = newest(&app);
     let (origin, vkey) = app.parts.proofs.identity();
     let (size, changes) = (published.size, &*published.key_changes);
-    Ok(Json(json!({"origin": origin, "vkey": vkey, "key_changes": changes, "tree_size": size, "checkpoint": published.text}))
+    let mirrors = app.parts.mirrors.copies();
+    Ok(Json(json!({"origin": origin, "vkey": vkey, "key_changes": changes, "tree_size": size, "checkpoint": published.text, "mirrors": mirrors}))
         .into_response())
 }
 
+/// Seconds that a mirror may ask to be held on where there is nothing new.
+const WAIT_S_MAX: u64 = 5;
+/// Between two looks for new entries while one is held on.
+const LOOK: Duration = Duration::from_millis(10);
+/// A frame without entries is seen after this long.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Bytes of a segment in one answer, at most.
 const PIECE_BYTES_MAX: usize = 4 << 20;
 
@@ -69,10 +78,20 @@ pub(crate) async fn segment(
     let missing = || {
         Problem::new(StatusCode::NOT_FOUND, "no-such-segment", "the journal has no such segment, or no such byte of it")
     };
-    let offset = Params::read(query.as_deref(), &["offset"])?.number("offset", 0, u64::MAX)?.unwrap_or(0);
+    let params = Params::read(query.as_deref(), &["offset", "wait"])?;
+    let offset = params.number("offset", 0, (1 << 53) - 1)?.unwrap_or(0);
+    let until = Instant::now() + Duration::from_secs(params.number("wait", 0, WAIT_S_MAX)?.unwrap_or(0));
     let number: u32 = number.parse().map_err(|_| missing())?;
-    let work = move || app.parts.proofs.piece(number, offset, PIECE_BYTES_MAX);
-    let found = tokio::task::spawn_blocking(work).await.map_err(|_| missing())??;
+    let found = loop {
+        let (size, work) = (app.parts.proofs.size(), Arc::clone(&app));
+        let read = move || work.parts.proofs.piece(number, offset, PIECE_BYTES_MAX);
+        let found = tokio::task::spawn_blocking(read).await.map_err(|_| missing())??;
+        // What is not there at all is not waited for: a segment begins when the one before it ends.
+        let nothing = found.as_ref().is_some_and(|(bytes, closed)| bytes.is_empty() && !closed);
+        if !nothing || !waited(&app, size, until).await {
+            break found;
+        }
+    };
     let (bytes, closed) = found.ok_or_else(missing)?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream"),
@@ -80,6 +99,19 @@ pub(crate) async fn segment(
         (HeaderName::from_static("candor-segment-closed"), if closed { "true" } else { "false" }),
     ];
     Ok((headers, bytes).into_response())
+}
+
+/// Waits until the trail has more entries than `size`, or a little longer for a frame without entries; whether it is worth
+/// another look before `until`.
+async fn waited(app: &App, size: u64, until: Instant) -> bool {
+    let look = Instant::now() + LOOK_AGAIN;
+    while Instant::now() < until && !app.stopping.load(Ordering::Acquire) {
+        if app.parts.proofs.size() > size || Instant::now() >= look {
+            return true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    false
 }
 
 pub(crate) async fn published(

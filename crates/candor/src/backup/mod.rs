@@ -25,6 +25,8 @@ const MARK: &str = "candor-backup.json";
 pub const WORK: &str = "backup.tmp";
 const VERSION: u16 = 1;
 const DAY_MS: u64 = 86_400_000;
+/// Of a manifest: a hundred thousand segments.
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
 /// Whose backups a folder has.
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -66,7 +68,8 @@ pub struct Manifest {
     v: u16,
     pub backup_id: String,
     origin: String,
-    vkey: String,
+    /// The trail's first verifier key.
+    pub vkey: String,
     pub made: String,
     pub expires: String,
     pub size: u64,
@@ -97,6 +100,18 @@ impl Manifest {
 pub struct Folder {
     path: PathBuf,
     _lock: File,
+}
+
+impl Manifest {
+    /// Whether it has the name of its file, and names files of its folder alone: who can write there writes no paths.
+    fn is_plain(&self, name: &str) -> bool {
+        let plain = |name: &str| {
+            !name.starts_with('.') && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+        };
+        name.strip_suffix(".json") == Some(&*self.backup_id)
+            && plain(name)
+            && self.parts().all(|part| !part.file.is_empty() && plain(&part.file))
+    }
 }
 
 impl Folder {
@@ -142,9 +157,17 @@ impl Folder {
                 continue;
             }
             let path = self.path.join("backups").join(&name);
-            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            let mut bytes = Vec::new();
+            File::open(&path)
+                .and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes))
+                .with_context(|| format!("read {}", path.display()))?;
             match serde_json::from_slice::<Manifest>(&bytes) {
-                Ok(manifest) if manifest.v == VERSION => all.push(manifest),
+                Ok(manifest) if manifest.v == VERSION && manifest.is_plain(&name) => all.push(manifest),
+                Ok(manifest) if manifest.v == VERSION => {
+                    eprintln!(
+                        "candor: backup {name}: its manifest names what is not in its folder: it is none of ours"
+                    );
+                }
                 Ok(manifest) => eprintln!("candor: backup {}: version {} is not known", name, manifest.v),
                 Err(error) => eprintln!("candor: backup {name}: its manifest does not read ({error})"),
             }

@@ -55,6 +55,8 @@ pub struct Asked<'a> {
     pub id: Option<&'a str>,
     /// A newer copy of the journal than the backup has.
     pub journal: Option<&'a Path>,
+    /// The verifier key that the trail must have had.
+    pub key: Option<&'a str>,
 }
 
 /// Takes the journal from a mirror, or from the disk of the machine that was lost.
@@ -76,7 +78,7 @@ fn copy_journal(from: &Path, work: &Path) -> Result<()> {
 
 /// Restores a backup, the newest unless one is named, into a directory that is not there yet.
 pub fn restore(asked: &Asked<'_>, told: &mut dyn FnMut(u64)) -> Result<Restored> {
-    let Asked { from, identity, data, id, journal } = *asked;
+    let Asked { from, identity, data, id, journal, key } = *asked;
     if data.exists() && std::fs::read_dir(data).with_context(|| format!("list {}", data.display()))?.next().is_some() {
         bail!("restore {}: it is not empty: choose another directory", data.display());
     }
@@ -102,10 +104,18 @@ pub fn restore(asked: &Asked<'_>, told: &mut dyn FnMut(u64)) -> Result<Restored>
         None => manifest.segments.iter().try_for_each(|segment| restoring.segment(segment, &work))?,
     }
     restoring.state(&manifest.state, &work)?;
-    let size = check(&work, &manifest, journal.is_some())?;
+    let (size, keys) = check(&work, &manifest, journal.is_some())?;
+    if key.is_some_and(|key| !keys.iter().any(|held| held == key)) {
+        bail!("restore: this backup is of another trail than --key says: its key is {}", manifest.vkey);
+    }
     let missing = missing(&work, size)?;
     let mark = RestoredFrom { v: 1, backup_id: manifest.backup_id.clone(), made: manifest.made.clone(), size };
     write_whole(&work.join("keys").join(MARK), serde_json::to_string(&mark)?.as_bytes())?;
+    // The names of what was written are durable before the place has its name.
+    for item in std::fs::read_dir(&work).with_context(|| format!("list {}", work.display()))? {
+        let path = item.with_context(|| format!("list {}", work.display()))?.path();
+        super::sync_folder(&if path.is_dir() { path.join(MARK) } else { path })?;
+    }
     let _ = std::fs::remove_dir(data);
     std::fs::rename(&work, data).with_context(|| format!("rename {}", work.display()))?;
     super::sync_folder(data)?;
@@ -169,15 +179,15 @@ impl Restoring<'_> {
 }
 
 /// What was restored is the trail that the manifest speaks of, whole, and its keys open.
-fn check(work: &Path, manifest: &Manifest, newer: bool) -> Result<u64> {
-    let mut size = manifest.size;
+fn check(work: &Path, manifest: &Manifest, newer: bool) -> Result<(u64, Vec<String>)> {
+    let (mut size, mut held) = (manifest.size, Vec::new());
     if !manifest.journal_elsewhere || newer {
         let disk = RealDisk::read_only(&work.join("journal"));
         let report = verify::verify(&disk as &dyn Disk, &Options::default(), &Progress::default(), &|_, _| {})?;
         if let Some(finding) = report.finding {
             bail!("restore: the journal of this backup does not hold: {finding}: try an older one (--backup ID)");
         }
-        size = report.entries;
+        (size, held) = (report.entries, report.keys);
         let fits = if newer { size >= manifest.size } else { size == manifest.size };
         if !fits || report.vkey != manifest.vkey {
             bail!("restore: the journal has {size} entries, the backup names {} of {}", manifest.size, manifest.origin);
@@ -188,7 +198,16 @@ fn check(work: &Path, manifest: &Manifest, newer: bool) -> Result<u64> {
     if store.origin() != manifest.origin || store.generation() < manifest.generation {
         bail!("restore: the keys of this backup are not those that it names");
     }
-    Ok(size)
+    if held.is_empty() {
+        // The journal is in a bucket: what is known of the trail's key is what the key store signs with.
+        let (identity, signers) = crate::log_key::signing(&store)?;
+        held.push(identity.vkey);
+        held.extend(signers.iter().map(|signer| signer.verifier().to_string()));
+        if held[0] != manifest.vkey {
+            bail!("restore: the keys of this backup are not those that it names");
+        }
+    }
+    Ok((size, held))
 }
 
 /// What a high-water mark on another path knows that the backup has not.

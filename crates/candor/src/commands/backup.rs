@@ -165,6 +165,9 @@ pub struct Restore {
     /// Take the journal from here, such as the folder journal/ of a mirror, where it is newer than the backup's.
     #[arg(long, value_name = "FOLDER", requires = "from")]
     journal: Option<PathBuf>,
+    /// Verifier key that the trail must have had: who can write into the folder can put another trail's backup there.
+    #[arg(long, value_name = "VKEY", requires = "from")]
+    key: Option<String>,
     /// Nothing was signed after this backup, and you answer for that: the trail goes on. Alone, of what was restored before.
     #[arg(long)]
     nothing_newer: bool,
@@ -178,19 +181,22 @@ impl Restore {
         if let (Some(from), Some(identity)) = (&self.from, &self.identity) {
             let mut progress = Progress::new("reading", None);
             let (id, journal) = (self.backup.as_deref(), self.journal.as_deref());
-            let asked = Asked { from, identity, data, id, journal };
+            let asked = Asked { from, identity, data, id, journal, key: self.key.as_deref() };
             let restored = backup::restore(&asked, &mut |bytes| progress.set(bytes))?;
             let manifest = &restored.manifest;
             if self.output.json {
                 println!(
                     "{}",
-                    json!({"backup_id": manifest.backup_id, "size": restored.size, "made": manifest.made, "missing": restored.missing})
+                    json!({"backup_id": manifest.backup_id, "size": restored.size, "made": manifest.made, "vkey": manifest.vkey, "missing": restored.missing})
                 );
             } else {
                 println!(
                     "restored  {} entries of {}, and the keys to them; the journal holds",
                     restored.size, manifest.made
                 );
+                if self.key.is_none() {
+                    println!("its key is  {}: compare it with what you have from before (--key does)", manifest.vkey);
+                }
                 let data = data.display();
                 match restored.missing {
                     Some(0) => println!("the high-water mark elsewhere knows of nothing newer: start it as before"),

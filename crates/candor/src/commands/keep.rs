@@ -46,6 +46,8 @@ impl Erase {
         }
         let trail = Trail::open(&self.data.data, OpenMode::default())?;
         let result = crate::erase::erase(&trail, kind, &given, &self.reason, &super::actor());
+        // An entry that says so may be there: the next start does the rest.
+        trail.unfinished.fetch_or(result.is_err(), std::sync::atomic::Ordering::AcqRel);
         trail.close()?;
         let certificate = result?;
         if self.output.json {
@@ -391,7 +393,7 @@ const OPEN_FILES_WANTED: u64 = 4096;
 /// What `candor serve` would meet: TLS, open files, the logs of relays.
 /// The bucket that has the journal.
 fn examine_bucket(data: &Path, config: &Config, url: &str, say: &mut dyn FnMut(&'static str, &str, &str)) {
-    let locking = crate::home::objects(data, config, url).and_then(|objects| Ok(objects.bucket().locking()?));
+    let locking = crate::home::objects(data, config, url).and_then(|objects| Ok(objects.store().locking()?));
     match locking {
         Ok(Locking::Compliance(days)) => {
             say("good", &format!("the journal's bucket locks in compliance mode for {days} days"), "");

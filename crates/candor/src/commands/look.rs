@@ -1,5 +1,6 @@
 //! Commands that read: search, show, history, receipt.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
@@ -11,6 +12,7 @@ use ledger::clock::{Clock, SystemClock};
 use proof::time::UnixMillis;
 use reads::decide::Purpose;
 use reads::guard::{Find, Guard, Of, OwnRecord, Recorder};
+use reads::mirrors::standing;
 use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
 use record::things;
@@ -207,7 +209,12 @@ impl Show {
         let shown = match &self.id {
             None => {
                 let index = self.what.parse().context("show: give the index of an entry, or a thing and its id")?;
-                guarded(&self.data.data, |guard, _| Ok(serde_json::to_value(guard.show(&why, index)?.get())?))?
+                guarded(&self.data.data, |guard, trail| {
+                    let mut shown = serde_json::to_value(guard.show(&why, index)?.get())?;
+                    let beside = standing(&crate::mirrors::known(&self.data.data), trail.intake.reader().size(), index);
+                    shown["proof"] = serde_json::to_value(beside)?;
+                    Ok(shown)
+                })?
             }
             Some(id) => {
                 let shape = things::shape(&self.what).with_context(|| {
@@ -344,6 +351,10 @@ impl Receipt {
         let receipt = guarded(&self.data.data, |guard, _| {
             Ok(guard.receipt(&purpose(&self.why, "receipt"), self.index)?.into_inner())
         })?;
+        // For who reads along: what is taken up by a program has the receipt alone.
+        if std::io::stderr().is_terminal() {
+            eprintln!("candor: {}", crate::mirrors::in_words(&self.data.data, self.index));
+        }
         print!("{}", if self.format == "json" { receipt.to_text() } else { receipt.proof });
         Ok(ExitCode::SUCCESS)
     }

@@ -201,6 +201,26 @@ impl Verify {
         Ok(Found { disk: Arc::new(RealDisk::read_only(&journal)), mark, bytes: Some(bytes) })
     }
 
+    /// What is signed, what somebody else has, and what could be written anew: each apart.
+    fn print_standing(&self, report: &Report) {
+        println!("signed: {} entries, as the journal itself shows", report.signed_size);
+        if !self.path.join("journal").is_dir() {
+            return;
+        }
+        let copies = crate::mirrors::known(&self.path);
+        let mirrored = copies.iter().map(|copy| copy.size).max().unwrap_or(0).min(report.entries);
+        match copies.iter().map(|copy| &copy.told_at).max() {
+            None => println!("mirrored: no copy elsewhere is known"),
+            Some(told_at) => println!("mirrored: {mirrored} entries, as of {told_at}"),
+        }
+        if mirrored < report.entries {
+            println!(
+                "could be written anew: the newest {} entries, by who has this disk and its keys, unseen by all but who holds a receipt or checkpoint",
+                report.entries - mirrored
+            );
+        }
+    }
+
     fn print(&self, report: &Report, marked: bool, took: std::time::Duration) -> Result<()> {
         if self.output.json {
             let mut value = serde_json::to_value(report)?;
@@ -228,6 +248,7 @@ impl Verify {
             if let Some(key) = report.keys.last().filter(|_| report.keys.len() > 1) {
                 println!("signed by its key number {}, which follows from the first: {key}", report.keys.len());
             }
+            self.print_standing(report);
             for (by, count) in &report.ended {
                 println!("note: the bodies of {count} entries were ended by entry {by}");
             }

@@ -68,10 +68,10 @@ impl ObjectJournal {
     /// says whether it was made.
     fn make(&self, name: &str, bytes: &Bytes, frame: u64) -> Result<Option<String>, Error> {
         let start = Instant::now();
-        let mut pause = PAUSE;
+        let (mut paused, mut pause) = (Duration::ZERO, PAUSE);
         loop {
-            let bucket = self.objects.bucket();
-            let sent = match bucket.create(name, bytes) {
+            let store = self.objects.store();
+            let sent = match store.create(name, bytes) {
                 // If we stop after this line: the frame is there and nobody was answered, which recovery cannot tell
                 // from one that was.
                 Ok(version) => return Ok(version),
@@ -86,21 +86,22 @@ impl ObjectJournal {
                 Ok(None) => sent,
                 Err(error) => error,
             };
-            if start.elapsed() + pause > TRIED_FOR {
+            if start.elapsed().max(paused) + pause > TRIED_FOR {
                 return Err(at("write", format!("frame {frame} to the object store"))(lost));
             }
-            std::thread::park_timeout(pause);
+            store.pause(pause);
+            paused += pause;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
     /// The first version of an object, with its id.
     fn first(&self, name: &str) -> io::Result<Option<(Bytes, Option<String>)>> {
-        let bucket = self.objects.bucket();
-        let mut versions = bucket.versions(name)?;
+        let store = self.objects.store();
+        let mut versions = store.versions(name)?;
         versions.retain(|version| version.name == name);
         let Some((id, _)) = oldest(&versions) else { return Ok(None) };
-        Ok(bucket.get(name, id.as_deref(), None)?.map(|bytes| (bytes, id)))
+        Ok(store.get(name, id.as_deref(), None)?.map(|bytes| (bytes, id)))
     }
 }
 

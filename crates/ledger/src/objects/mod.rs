@@ -13,6 +13,7 @@ mod blocks;
 mod bucket;
 mod journal;
 mod probe;
+mod store;
 mod table;
 mod url;
 
@@ -23,8 +24,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-pub use bucket::{Bucket, Credentials, Locking};
+pub use bucket::{Bucket, Credentials, Locking, NotMade, Version};
 pub use journal::ObjectJournal;
+pub use store::Store;
 pub use url::BucketUrl;
 
 use crate::directory::Scan;
@@ -32,7 +34,7 @@ use crate::disk::Disk;
 use crate::error::{Error, io as at};
 use crate::segment::{Identity, Position, SegmentHeader, file_name, parse_file_name};
 use blocks::{BLOCK_BYTES, Blocks};
-use bucket::{NotMade, OBJECT_BYTES_MAX};
+use bucket::OBJECT_BYTES_MAX;
 use table::{Place, Table};
 
 /// Frames of a segment.
@@ -72,7 +74,7 @@ struct Known {
 
 /// See the module.
 pub struct Objects {
-    bucket: Bucket,
+    store: Box<dyn Store>,
     known: Mutex<Known>,
     blocks: Mutex<Blocks>,
 }
@@ -82,14 +84,14 @@ fn stopped<T>(_: T) -> io::Error {
 }
 
 impl Objects {
-    /// The trail in a bucket, with this many bytes of it in memory at most.
-    pub fn new(bucket: Bucket, memory: usize) -> Arc<Objects> {
-        Arc::new(Objects { bucket, known: Mutex::default(), blocks: Mutex::new(Blocks::new(memory)) })
+    /// The trail in a store, with this many bytes of it in memory at most.
+    pub fn new(store: impl Store + 'static, memory: usize) -> Arc<Objects> {
+        Arc::new(Objects { store: Box::new(store), known: Mutex::default(), blocks: Mutex::new(Blocks::new(memory)) })
     }
 
-    /// The bucket.
-    pub fn bucket(&self) -> &Bucket {
-        &self.bucket
+    /// The store.
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
     }
 
     /// Whether the bucket has a trail, also where a delete marker hides it.
@@ -97,7 +99,7 @@ impl Objects {
     /// # Errors
     /// The store does not answer.
     pub fn has_trail(&self) -> Result<bool, Error> {
-        let versions = self.bucket.versions(TRAIL).map_err(at("read", "the bucket"))?;
+        let versions = self.store.versions(TRAIL).map_err(at("read", "the bucket"))?;
         Ok(versions.iter().any(|version| version.name == TRAIL && version.length.is_some()))
     }
 
@@ -125,14 +127,14 @@ impl Objects {
             return Err(Error::Corrupt { what: "the bucket".into(), why });
         }
         let bytes = Bytes::from(header.to_bytes());
-        match self.bucket.create(TRAIL, &bytes) {
+        match self.store.create(TRAIL, &bytes) {
             Ok(_) => Ok(()),
             Err(NotMade::Taken) => {
                 let why = "it has a trail already: give this one a prefix of its own".into();
                 Err(Error::Corrupt { what: "the bucket".into(), why })
             }
             // The answer may have been lost: what stands there says it.
-            Err(NotMade::Unclear(error)) => match self.bucket.get(TRAIL, None, None) {
+            Err(NotMade::Unclear(error)) => match self.store.get(TRAIL, None, None) {
                 Ok(Some(held)) if held == bytes => Ok(()),
                 _ => Err(at("write", "the bucket")(error)),
             },
@@ -211,7 +213,7 @@ impl Objects {
     /// Whether a segment has its first frame, also where a delete marker hides it.
     fn begins(&self, segment: u32) -> io::Result<bool> {
         let name = name_of(segment, 0);
-        Ok(self.bucket.versions(&name)?.iter().any(|version| version.length.is_some() && version.name == name))
+        Ok(self.store.versions(&name)?.iter().any(|version| version.length.is_some() && version.name == name))
     }
 
     /// The objects of a segment, at least up to a byte where it is the last and grows.
@@ -232,9 +234,9 @@ impl Objects {
 
     /// Lists a segment.
     fn look(&self, segment: u32) -> io::Result<Arc<Table>> {
-        let mut versions = self.bucket.versions(&begin_of(segment))?;
+        let mut versions = self.store.versions(&begin_of(segment))?;
         if versions.is_empty() && segment == 0 {
-            versions = self.bucket.versions(TRAIL)?;
+            versions = self.store.versions(TRAIL)?;
             versions.retain(|version| version.name == TRAIL);
         }
         let (table, odd) = Table::of(segment, versions);
@@ -305,7 +307,7 @@ impl Objects {
             return Err(io::Error::other(format!("object {} is larger than any of ours", place.name)));
         }
         let range = (wanted < place.length).then_some(range);
-        let bytes = self.bucket.get(&place.name, place.version.as_deref(), range)?.ok_or_else(|| short(&place.name))?;
+        let bytes = self.store.get(&place.name, place.version.as_deref(), range)?.ok_or_else(|| short(&place.name))?;
         if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(short(&place.name)) }
     }
 
@@ -420,7 +422,7 @@ impl Disk for Objects {
             odd.entry(first).or_insert_with(|| what.to_owned());
         };
         if segment == 0 {
-            let mut versions = self.bucket.versions(TRAIL)?;
+            let mut versions = self.store.versions(TRAIL)?;
             versions.retain(|version| version.name == TRAIL);
             if versions.len() > 1 {
                 say("the object that says which trail it is has a second version or a delete marker");

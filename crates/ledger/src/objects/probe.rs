@@ -20,16 +20,16 @@ impl Objects {
     /// # Errors
     /// The store does not answer, or it let two of them make the same object.
     pub fn probe(&self, nonce: u64, now: UnixMillis) -> Result<Locking, Error> {
-        let bucket = self.bucket();
+        let store = self.store();
         let unread = |error| at("try", "the object store")(error);
-        let locking = bucket.locking().map_err(unread)?;
+        let locking = store.locking().map_err(unread)?;
         let name = format!("probe/{nonce:016x}");
         let until = UnixMillis(now.0 + LOCKED_MS).rfc3339();
         let make = |racer: usize| {
             let bytes = Bytes::from(format!("{nonce:016x} {racer:02}\n"));
             match locking {
-                Locking::None => bucket.create(&name, &bytes).map(drop),
-                _ => bucket.create_locked(&name, &bytes, &until),
+                Locking::None => store.create(&name, &bytes).map(drop),
+                _ => store.create_locked(&name, &bytes, &until),
             }
         };
         let gate = Barrier::new(RACERS);
@@ -59,7 +59,7 @@ impl Objects {
             // Such as a right that is missing: s3:PutObject, or s3:PutObjectRetention of a bucket that locks.
             return Err(unread(error));
         }
-        let held = bucket.get(&name, None, None).map_err(unread)?;
+        let held = store.get(&name, None, None).map_err(unread)?;
         let Some(held) = held else { return refused("an object that was made cannot be read") };
         if let Some(racer) = made.first()
             && !held.ends_with(format!(" {racer:02}\n").as_bytes())
@@ -71,12 +71,12 @@ impl Objects {
             Err(NotMade::Unclear(error)) => return Err(unread(error)),
             Ok(()) => return refused("an object that was there was made again"),
         }
-        if bucket.get(&name, None, None).map_err(unread)? != Some(held) {
+        if store.get(&name, None, None).map_err(unread)? != Some(held) {
             return refused("an object changed after it was made");
         }
         if locking == Locking::None {
             // Nothing hangs on it: what stays is forty bytes.
-            let _ = bucket.delete(&name);
+            let _ = store.delete(&name);
         }
         Ok(locking)
     }

@@ -38,6 +38,8 @@ struct File {
     durable: Vec<u8>,
     /// Whether the name itself is durable.
     named: bool,
+    /// What a sync that failed left in memory alone: the kernel calls it clean, so a later sync does not write it either.
+    gone: Vec<std::ops::Range<usize>>,
 }
 
 /// How the n-th call is to fail.
@@ -102,7 +104,11 @@ impl SimDisk {
                 let at = common + keep / 3;
                 after[at..at + 512.min(keep - keep / 3)].fill(0);
             }
-            files.insert(name.clone(), File { seen: after.clone(), durable: after, named: true });
+            for range in file.gone.iter().filter(|_| dice[4] % 2 == 0) {
+                let end = range.end.min(after.len());
+                after[range.start.min(end)..end].fill(0);
+            }
+            files.insert(name.clone(), File { seen: after.clone(), durable: after, named: true, gone: Vec::new() });
         }
         Arc::new(SimDisk { files: Mutex::new(files), ..SimDisk::default() })
     }
@@ -116,7 +122,10 @@ impl SimDisk {
     }
 
     pub fn set(&self, name: &str, bytes: Vec<u8>) {
-        self.files.lock().unwrap().insert(name.to_owned(), File { seen: bytes.clone(), durable: bytes, named: true });
+        self.files
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), File { seen: bytes.clone(), durable: bytes, named: true, gone: Vec::new() });
     }
 
     pub fn delete(&self, name: &str) {
@@ -175,13 +184,19 @@ impl Disk for SimDisk {
         })
     }
     fn sync(&self, name: &str) -> io::Result<()> {
-        self.change(|files, half| {
+        let durable = self.files.lock().unwrap().get(name).map(|file| file.durable.len());
+        let synced = self.change(|files, half| {
             let file = files.get_mut(name).ok_or_else(missing)?;
             let length =
                 if half { file.durable.len() + (file.seen.len() - file.durable.len()) / 2 } else { file.seen.len() };
             file.durable = file.seen[..length].to_vec();
             Ok(())
-        })
+        });
+        if let (Err(_), Some(from), Some(file)) = (&synced, durable, self.files.lock().unwrap().get_mut(name)) {
+            let from = from.max(file.durable.len());
+            file.gone.push(from..file.seen.len());
+        }
+        synced
     }
     fn sync_folder(&self) -> io::Result<()> {
         self.change(|files, half| {

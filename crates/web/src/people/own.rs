@@ -88,6 +88,8 @@ struct Own {
     lines: Vec<Line>,
     all: usize,
     size: u64,
+    /// Entries that a mirror has.
+    mirrored: u64,
     access: u64,
     next_below: Option<u64>,
 }
@@ -186,6 +188,7 @@ pub(crate) async fn page(
             lines: lines.iter().map(|shown| own_line(shown, &retention)).collect(),
             all: page.all,
             size: app.size(),
+            mirrored: app.parts.mirrors.mirrored(),
             access,
             next_below: page.next_below,
         })
