@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -23,6 +23,8 @@ const NAME: &str = "control";
 const TICK: Duration = Duration::from_millis(100);
 /// A request is one line of at most so many bytes: arguments of a command.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Commands at one time: who does not read what is said, or a long backup, holds up nobody else.
+const AT_ONCE: usize = 8;
 /// Who connects and says nothing is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,10 @@ pub trait OnTrail {
     /// How the trail is opened where no server has it.
     fn mode(&self) -> OpenMode {
         OpenMode::default()
+    }
+    /// Whether nobody else may decide about keys while it works; else it sees to that itself.
+    fn alone(&self) -> bool {
+        true
     }
     /// Does it; what it says goes to `out`.
     fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()>;
@@ -114,13 +120,20 @@ fn ask(mut stream: UnixStream) -> Result<ExitCode> {
 }
 
 /// Where output goes line by line.
-struct Back<'a>(&'a UnixStream);
+struct Back<'a> {
+    stream: &'a UnixStream,
+    /// Who asked has gone, or does not read: a write that was cut off is followed by nothing.
+    gone: bool,
+}
 
 impl Back<'_> {
     fn say(&mut self, said: &Said) -> io::Result<()> {
+        if self.gone {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let mut text = serde_json::to_string(said)?;
         text.push('\n');
-        self.0.write_all(text.as_bytes())
+        (&mut &*self.stream).write_all(text.as_bytes()).inspect_err(|_| self.gone = true)
     }
 }
 
@@ -136,7 +149,7 @@ impl Write for Back<'_> {
     }
 }
 
-/// Answers until `stop` is set; one command at a time.
+/// Answers until `stop` is set; what decides about keys one command at a time.
 pub fn serve(trail: &Trail, stop: &AtomicBool) {
     let listen = || -> io::Result<(File, UnixListener)> {
         let folder = File::open(&trail.paths.data)?;
@@ -157,16 +170,32 @@ pub fn serve(trail: &Trail, stop: &AtomicBool) {
             return;
         }
     };
-    while !stop.load(Ordering::Acquire) {
-        match listener.accept() {
-            Ok((stream, _)) => {
+    let working = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        while !stop.load(Ordering::Acquire) {
+            // Who comes when all are at work waits in the listener's queue.
+            if working.load(Ordering::Acquire) >= AT_ONCE {
+                std::thread::park_timeout(TICK);
+                continue;
+            }
+            let Ok((stream, _)) = listener.accept() else {
+                std::thread::park_timeout(TICK);
+                continue;
+            };
+            working.fetch_add(1, Ordering::AcqRel);
+            let working = &working;
+            let answered = std::thread::Builder::new().name("command".into()).spawn_scoped(scope, move || {
                 if let Err(error) = answer(trail, &stream, stop) {
                     eprintln!("candor: a command from this machine could not be answered: {error:#}");
                 }
+                working.fetch_sub(1, Ordering::AcqRel);
+            });
+            if let Err(error) = answered {
+                working.fetch_sub(1, Ordering::AcqRel);
+                eprintln!("candor: a command from this machine could not be answered: {error}");
             }
-            Err(_) => std::thread::park_timeout(TICK),
         }
-    }
+    });
     let _ = std::fs::remove_file(trail.paths.data.join(NAME));
 }
 
@@ -181,14 +210,17 @@ fn answer(trail: &Trail, stream: &UnixStream, stop: &AtomicBool) -> Result<()> {
     let mut line = String::new();
     BufReader::new(io::Read::take(stream, REQUEST_BYTES_MAX)).read_line(&mut line)?;
     let request: Request = serde_json::from_str(&line).context("read the request")?;
-    let mut back = Back(stream);
+    let mut back = Back { stream, gone: false };
     if request.v != 1 {
         back.say(&Said::Failed("the server is of another version: restart it".into()))?;
         return Ok(());
     }
     let on = On { trail, actor: format!("os-user-{}", peer.as_raw()), folder: request.folder, stop };
     let done = crate::commands::online(&request.arguments).and_then(|command| {
-        let _alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"))?;
+        let _alone = match command.alone() {
+            true => Some(trail.deciding.lock().map_err(|_| anyhow!("another thread failed"))?),
+            false => None,
+        };
         let done = command.work(&on, &mut back);
         trail.unfinished.fetch_or(done.is_err(), Ordering::AcqRel);
         done

@@ -4,6 +4,7 @@
 //! Order: the entry first, then the key store, then the views; each safe to do again.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ledger::reader::StoredEntry;
@@ -22,6 +23,10 @@ use crate::trail::Trail;
 /// come in, and who does not want to be written to, would be unsaid with them.
 pub const STANDING: &str = "standing";
 const STANDING_KINDS: [&str; 4] = ["USER_INVITED", "USER_CHANGED", "CONSENT_OBJECTED", "CONSENT_WITHDRAWN"];
+
+/// How long views may be behind the log, and between two looks.
+const BEHIND: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(5);
 
 /// What a hold covers: entries that fit all of it. It names no person: subjects are numbers of the key store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,9 +123,22 @@ fn looking(sources: &Sources) -> Result<Vec<Looking>> {
     Ok(all)
 }
 
+/// Whose an entry is, the views say: what they have not taken yet would be kept without its personal body.
+fn wait_for(views: &Views, size: u64) -> Result<()> {
+    let end = Instant::now() + BEHIND;
+    while views.applied() < size {
+        if Instant::now() >= end {
+            bail!("hold: the views are behind the log, and nothing ends before they have followed: start it again");
+        }
+        std::thread::park_timeout(TICK);
+    }
+    Ok(())
+}
+
 /// Puts what living holds cover of a period into their rings, while its key lives, from entry `from` on; how many entries
 /// that are. Doing it again does nothing.
 pub fn keep(sources: &Sources, views: &Views, period: u32, from: u64) -> Result<u64> {
+    wait_for(views, sources.reader.size())?;
     let standing = Filter { kinds: STANDING_KINDS.map(str::to_owned).to_vec(), facts_only: true, ..Filter::default() };
     let key = {
         let mut store = sources.store.lock()?;

@@ -36,7 +36,8 @@ pub fn to_read(paths: &Paths, config: &Config) -> Result<Arc<dyn Disk>> {
 pub fn objects(data: &Path, config: &Config, url: &str) -> Result<Arc<Objects>> {
     let url = BucketUrl::parse(url).map_err(|why| anyhow!("journal: {why}"))?;
     let roots = crate::tls::roots(data, config.journal_ca_file.as_deref())?;
-    let bucket = Bucket::open(url, &credentials(data, config)?, roots).context("journal: open the bucket")?;
+    let credentials = credentials(data, config.journal_credentials.as_deref())?;
+    let bucket = Bucket::open(url, &credentials, roots).context("journal: open the bucket")?;
     Ok(Objects::new(bucket, usize::from(config.journal_memory_mib) << 20))
 }
 
@@ -61,12 +62,12 @@ pub fn probe(home: &Home) -> Result<()> {
 }
 
 /// What requests to the bucket are signed with: the environment, or a file in AWS's format.
-fn credentials(data: &Path, config: &Config) -> Result<Credentials> {
+pub fn credentials(data: &Path, file: Option<&Path>) -> Result<Credentials> {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (mut id, mut secret, mut token) =
         (named("AWS_ACCESS_KEY_ID"), named("AWS_SECRET_ACCESS_KEY"), named("AWS_SESSION_TOKEN"));
-    if let Some(path) = &config.journal_credentials {
+    if let Some(path) = file {
         let path = data.join(path);
         let read = || format!("read {}", path.display());
         let text = zeroize::Zeroizing::new(std::fs::read_to_string(&path).with_context(read)?);

@@ -21,6 +21,7 @@ mod home;
 mod import;
 mod ingest;
 mod intake;
+mod key_bucket;
 mod log_key;
 mod mail;
 mod mirror;

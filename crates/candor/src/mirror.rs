@@ -1,7 +1,7 @@
 //! `candor mirror`: a second copy of the journal on another machine, without keys, that trusts the server in nothing.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use ledger::disk::RealDisk;
 use ledger::error::Error;
-use ledger::mirror::Mirror;
+use ledger::mirror::{Mirror, Unsigned};
 use ledger::segment::Identity;
 use proof::checkpoint::Checkpoint;
 use proof::key_change::{self, KeyChange};
@@ -51,6 +51,10 @@ pub struct MirrorCommand {
     /// PEM file of the authorities that the server's certificate is held against. Default: those that the system trusts.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Set the last frame aside where nothing that is here signs it (`unsigned-SEGMENT-OFFSET.bin`), and go on from before
+    /// it: where the way to the server could not be trusted, a frame that is not the trail's may stand there.
+    #[arg(long)]
+    drop_unsigned: bool,
     /// Go on for good, instead of ending when nothing is new.
     #[arg(long)]
     follow: bool,
@@ -177,7 +181,19 @@ impl MirrorCommand {
             bail!("mirror {}: another process is at it", self.to.display());
         }
         let identity = self.identity(&server)?;
-        let mut mirror = Mirror::open(Arc::new(RealDisk::new(&journal)), identity.clone())?;
+        let disk = Arc::new(RealDisk::new(&journal));
+        if self.drop_unsigned
+            && let Some(unsigned) = Unsigned::find(disk.as_ref())?
+        {
+            let name = format!("unsigned-{}-{}.bin", unsigned.segment, unsigned.offset);
+            let path = self.to.join(&name);
+            File::create_new(&path)
+                .and_then(|mut file| file.write_all(&unsigned.bytes).and_then(|()| file.sync_all()))
+                .with_context(|| format!("write {}", path.display()))?;
+            unsigned.cut(disk.as_ref())?;
+            eprintln!("candor: the last {} entries were not signed: they are in {name}", unsigned.entries);
+        }
+        let mut mirror = Mirror::open(disk, identity.clone())?;
         let mut progress = Progress::new("entries", None);
         loop {
             let before = mirror.size();
@@ -277,6 +293,12 @@ impl MirrorCommand {
                         "candor: the server's journal does not go on from what this mirror has: keep both; what came is in {}",
                         path.display()
                     );
+                    if let Some(last) = Unsigned::find(&RealDisk::read_only(&self.to.join("journal")))? {
+                        eprintln!(
+                            "candor: the last {} entries that are here are not signed: if the way to the server could not be trusted, they may be none of the trail's (--drop-unsigned sets them aside)",
+                            last.entries
+                        );
+                    }
                 }
                 return Err(error.into());
             }

@@ -66,12 +66,17 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> Result<ExitCode> {
         let data = self.data.data.as_path();
-        let first = !data.join("journal").exists() && !data.join("keys").exists();
+        // With keys in a bucket a new machine begins with a configuration and the master key.
+        let (paths, config) = (Paths { data: data.to_owned() }, Config::read(data)?);
+        let first = !data.join("journal").exists()
+            && !paths.keys().join("root").exists()
+            && !crate::key_bucket::has_keys(data, &config)?;
         let trail = if first {
             Trail::create(data, None, None)?
         } else {
             // Each start tries the store again: it may be another one by now, or of another version.
-            crate::home::probe(&crate::home::of(&Paths { data: data.to_owned() }, &Config::read(data)?)?)?;
+            crate::home::probe(&crate::home::of(&paths, &config)?)?;
+            crate::key_bucket::probe(data, &config)?;
             Trail::open(data, OpenMode::default())?
         };
         let listen = self.listen.unwrap_or(trail.config.listen);

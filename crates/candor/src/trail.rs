@@ -1,6 +1,7 @@
 //! Opening a data directory: lock, keys, ledger, views, in this order; and closing it in the other.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -12,6 +13,7 @@ use ledger::clock::{Clock, SystemClock};
 use ledger::disk::is_network_file_system;
 use ledger::home::Home;
 use ledger::ledger::{Ledger, Options};
+use ledger::reader::Reader;
 use ledger::sequencer::{Sequencer, Submitter};
 use proof::checkpoint::Checkpoint;
 use proof::key_change;
@@ -29,10 +31,10 @@ use views::views::{Applied, Views};
 use crate::config::Config;
 use crate::ending::Unseen;
 use crate::intake::{Companion, Intake};
-use crate::log_key;
 use crate::past::Past;
 use crate::settings::{Settled, settle};
 use crate::space::Space;
+use crate::{key_bucket, log_key};
 
 /// Paths below a data directory.
 #[derive(Debug, Clone)]
@@ -187,14 +189,34 @@ pub fn take_next_master_key(place: &Path) -> Result<()> {
 fn open_keys(paths: &Paths, config: &Config) -> Result<KeyStore> {
     let place = paths.master_key(config);
     let next = next_master_key(&place);
-    match KeyStore::open(&paths.keys(), read_master_key(paths, config)?) {
+    let open = |master| -> Result<Result<KeyStore, seal::error::Error>> {
+        Ok(KeyStore::open_with(&paths.keys(), master, key_bucket::of(&paths.data, config)?))
+    };
+    match open(read_master_key(paths, config)?)? {
         Err(seal::error::Error::WrongMasterKey) if next.exists() => {
-            let store = KeyStore::open(&paths.keys(), MasterKey::read(&next)?)?;
+            let store = open(MasterKey::read(&next)?)??;
             take_next_master_key(&place)?;
             Ok(store)
         }
         opened => Ok(opened?),
     }
+}
+
+/// What nothing signs yet must be what this trail sealed. A frame has no code of its own, so who can write where the
+/// journal is, and has no keys, could put one after the last; but its entries would open under no key, or stand there
+/// already.
+fn check_unsigned(reader: &Reader, entries: Range<u64>, store: &SharedStore, catalogue: &Catalogue) -> Result<()> {
+    for index in entries {
+        let stored = reader.entry(index)?;
+        let keys = views::open::keys(&stored, None, &mut *store.lock()?);
+        let opened = keys.and_then(|keys| views::open::open(&stored, &keys, catalogue));
+        if !opened.is_ok_and(|opened| opened.facts.is_ok()) || reader.is_repeated(index)? {
+            bail!(
+                "entry {index}, which nothing signs yet, is none that this trail has sealed: somebody else wrote it where the journal is. Keep it as evidence, and open a successor (candor init --succeeds)"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether another process has the trail open and may be writing.
@@ -268,6 +290,13 @@ impl Trail {
             );
         }
         crate::home::probe(&home)?;
+        if key_bucket::has_keys(data, &config)? {
+            bail!(
+                "init {}: the bucket of keys has a trail's keys already: give these a prefix of their own",
+                data.display()
+            );
+        }
+        key_bucket::probe(data, &config)?;
         make_private(&paths.keys())?;
         if matches!(home, Home::Directory(_)) {
             make_private(&paths.journal())?;
@@ -286,7 +315,8 @@ impl Trail {
                 "init: the origin must be 1 to 255 bytes without white space and plus signs, such as audit.example/trail"
             );
         }
-        let store = KeyStore::create(&paths.keys(), master, &origin)?;
+        let elsewhere = key_bucket::of(data, &config)?;
+        let store = KeyStore::create_with(&paths.keys(), master, &origin, elsewhere)?;
         let (identity, _) = log_key::signing(&store)?;
         let vkey = identity.vkey.clone();
         Ledger::create(&home, &identity)?;
@@ -306,7 +336,7 @@ impl Trail {
     /// Opens a trail for reading and writing.
     pub fn open(data: &Path, options: OpenMode) -> Result<Trail> {
         let paths = Paths { data: data.to_owned() };
-        if !paths.keys().join("root").exists() {
+        if !paths.keys().join("root").exists() && !key_bucket::has_keys(data, &Config::read(data)?)? {
             if paths.journal().exists() {
                 bail!("open {}: the key store is missing: restore keys/ from its backup", data.display());
             }
@@ -319,7 +349,14 @@ impl Trail {
         let _ = std::fs::remove_dir_all(data.join(crate::backup::WORK));
         // The key store writes when it opens, and recovery may have to copy the last segment's good part.
         Space::new(data).for_own()?;
+        make_private(&paths.keys())?;
         let store = open_keys(&paths, &config)?;
+        if store.is_copy()? {
+            bail!(
+                "open {}: its keys follow those in a bucket, which candor.toml does not name any more: set `keys` as it was",
+                data.display()
+            );
+        }
         let mut trail = Trail::assemble(paths, config, store, guard, options)?;
         trail.record_writer()?;
         trail.record_settings()?;
@@ -387,6 +424,9 @@ impl Trail {
         }
         let reader = ledger.reader();
         let store = Arc::new(SharedStore::new(store));
+        let unsigned = ledger.unsigned_from()..reader.size();
+        check_unsigned(&reader, unsigned, &store, &catalogue)
+            .with_context(|| format!("open {}", paths.data.display()))?;
         let unseen = Unseen::look(&reader, &store)?;
         log_key::carry_out(&mut ledger, &store, &catalogue, &unseen)?;
         let view_key = store.lock()?.named(Named::View);

@@ -116,6 +116,13 @@ fn a_lost_machine_is_an_errand() {
     assert!(bad(1, &["backup", "run", "--data", data]).contains("nothing is removed"));
     assert!(victim.exists());
     std::fs::remove_file(manifests.join("evil.json")).expect("removed");
+    // Or a link where the next backup writes.
+    let lock = scene.at("backups/lock");
+    std::fs::remove_file(&lock).expect("removed");
+    std::os::unix::fs::symlink(&victim, &lock).expect("linked");
+    bad(1, &["backup", "run", "--data", data]);
+    assert_eq!(std::fs::read(&victim).expect("read"), b"{}");
+    std::fs::remove_file(&lock).expect("removed");
 
     // The machine is lost; its newest backup is all that there was.
     std::fs::rename(&path, scene.at("lost")).expect("renamed");
@@ -165,7 +172,7 @@ fn a_lost_machine_is_an_errand() {
     let (backups, nowhere, other) = (scene.at("backups"), scene.at("nowhere"), scene.at("other.key"));
     let refused = bad(1, &["restore", "--from", text(&backups), "--identity", text(&other), "--data", text(&nowhere)]);
     assert!(refused.contains("recovery key"), "{refused}");
-    assert!(!nowhere.exists());
+    assert!(!nowhere.exists() && !scene.at("nowhere.restoring").exists());
     // A file that was changed is named.
     let file = support::files(&backups.join("files")).into_iter().find(|file| text(file).contains(".seg.age"));
     let file = file.expect("a segment");
@@ -177,6 +184,78 @@ fn a_lost_machine_is_an_errand() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("it is not what was written"));
     std::fs::write(&file, whole).expect("written");
+}
+
+/// What `candor.toml` says, with one word for another.
+fn say(data: &Path, from: &str, to: &str) {
+    let config = data.join("candor.toml");
+    let text = std::fs::read_to_string(&config).expect("read");
+    assert!(text.contains(from));
+    std::fs::write(&config, text.replace(from, to)).expect("written");
+}
+
+#[test]
+fn a_folder_that_is_not_there_another_key_and_what_a_stop_left() {
+    let scene = Scene::new(&mails(11, 0));
+    let path = scene.at("trail");
+    let data = text(&path);
+    let backups = scene.at("backups");
+    let (first, _) = backup(data);
+    let count = |kind: &str| lines(&good(&["search", "--kind", kind, "--json", "--data", data])).len();
+
+    // The disk is not mounted: nothing is written below its mount point, and nothing is said to be gone.
+    std::fs::rename(&backups, scene.at("away")).expect("renamed");
+    std::fs::create_dir(&backups).expect("made");
+    let refused = bad(1, &["backup", "run", "--data", data]);
+    assert!(refused.contains("mount what belongs there") && refused.contains("--new-folder"), "{refused}");
+    assert_eq!(std::fs::read_dir(&backups).expect("list").count(), 0);
+    assert_eq!((count("BACKUP_MADE"), count("BACKUP_EXPIRED")), (1, 0));
+    good(&["backup", "run", "--new-folder", "--data", data]);
+    assert_eq!((count("BACKUP_MADE"), count("BACKUP_EXPIRED")), (2, 0));
+    std::fs::remove_dir_all(&backups).expect("removed");
+    std::fs::rename(scene.at("away"), &backups).expect("renamed");
+
+    // Two closed segments, so that something is used again; the newest that the trail made is not here.
+    good(&["expire", "run", "--json", "--data", data]);
+    let (second, _) = backup(data);
+    assert_eq!(count("BACKUP_EXPIRED"), 1);
+    let (_, made) = backup(data);
+    assert_eq!(made["segments_copied"].as_u64(), Some(1));
+
+    // What a backup that was stopped has copied is used again, also where no manifest names it.
+    let manifest = |id: &str| backups.join("backups").join(format!("{id}.json"));
+    let whole: Value = serde_json::from_slice(&std::fs::read(manifest(&second)).expect("read")).expect("JSON");
+    assert_eq!(whole["v"], 2);
+    let begun = serde_json::json!({"v": 2, "recipient": whole["recipient"], "segments": whole["segments"]});
+    for file in std::fs::read_dir(backups.join("backups")).expect("list") {
+        std::fs::remove_file(file.expect("a file").path()).expect("removed");
+    }
+    std::fs::write(backups.join("begun.json"), begun.to_string()).expect("written");
+    let (_, made) = backup(data);
+    assert_eq!(made["segments_copied"].as_u64(), Some(1), "{first}");
+    assert!(!backups.join("begun.json").exists());
+
+    // Another recovery key: what the old one opens is not used again, and the new one opens all of the next.
+    let key = one(&["backup", "key", text(&scene.at("new.key")), "--json"]);
+    say(&path, whole["recipient"].as_str().expect("a key"), key["recipient"].as_str().expect("a key"));
+    let (_, made) = backup(data);
+    assert_eq!(made["segments_copied"].as_u64(), Some(2));
+    std::fs::rename(scene.at("new.key"), scene.at("recovery.key")).expect("renamed");
+    scene.restore("again", &[]);
+
+    // A mark that is older than the backup proves nothing: it may be a second behind what was signed last.
+    let mark = scene.at("elsewhere/highwater");
+    let older = std::fs::read(&mark).expect("read");
+    assert_eq!(ingest(data, mails(11, 30).as_bytes(), &[]).0, 0);
+    backup(data);
+    let newest = std::fs::read(&mark).expect("read");
+    scene.restore("behind", &[]);
+    let behind = scene.at("behind");
+    std::fs::write(&mark, older).expect("written");
+    let refused = bad(1, &["search", "kettle", "--data", text(&behind)]);
+    assert!(refused.contains("may be a second older"), "{refused}");
+    std::fs::write(&mark, newest).expect("written");
+    assert_eq!(found(text(&behind), "kettle"), 30);
 }
 
 /// The time of the newest entry.

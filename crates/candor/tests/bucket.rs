@@ -36,6 +36,15 @@ fn configured(data: &Path, weed: &Weed, bucket: &str) {
     std::fs::write(data.join("candor.toml"), config).expect("written");
 }
 
+/// The same, and its keys in a second bucket.
+fn configured_with_keys(data: &Path, weed: &Weed, keys: &str) {
+    configured(data, weed, "audit");
+    let file = data.join("candor.toml");
+    let url = format!("s3://{keys}/shop?endpoint={}&timeout_s=3", weed.endpoint());
+    let text = std::fs::read_to_string(&file).expect("read") + &format!("keys = \"{url}\"\n");
+    std::fs::write(&file, text).expect("written");
+}
+
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -145,4 +154,80 @@ fn of_two_machines_the_one_that_took_over_goes_on_and_the_other_ends_and_says_wh
     assert_eq!(found.len(), 3);
     let verified: Value = serde_json::from_str(&good(&["verify", "--json", text])).expect("JSON");
     assert_eq!(verified["holds"], true);
+}
+
+#[test]
+fn with_keys_in_a_second_bucket_a_master_key_is_all_that_another_machine_needs() {
+    let folder = folder();
+    let mut weed = Weed::start(&folder.path().join("weed"));
+    weed.make("audit", true);
+    weed.make("keys", false);
+    let data = folder.path().join("one");
+    let text = data.to_str().expect("UTF-8");
+    // Where nothing can be taken away, nothing can be forgotten.
+    configured_with_keys(&data, &weed, "audit");
+    assert!(support::bad(1, &["init", "--data", text]).contains("Object Lock"));
+    configured_with_keys(&data, &weed, "keys");
+    let one = Server::start(&data);
+    let append = one.append_key();
+    let batch = |from: u32| (from..from + 20).map(mail).collect::<Vec<_>>().join("\n");
+    one.lines(&append, &batch(0));
+    assert!(one.stop());
+    good(&["erase", "--customer", "c-3", "--reason", "request-1", "--yes", "--data", text]);
+    let one = Server::start(&data);
+    // The store comes back within what a key and a frame are tried for.
+    let taken = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            (20..200).step_by(20).for_each(|from| {
+                until("a batch is taken in the end", || {
+                    one.post(&append, "application/x-ndjson", &[], batch(from).as_bytes()).status == 200
+                });
+            });
+        });
+        std::thread::park_timeout(Duration::from_millis(200));
+        weed.kill();
+        std::thread::park_timeout(Duration::from_millis(900));
+        weed.restart();
+        sending.join().is_ok()
+    });
+    assert!(taken);
+
+    // The first machine hangs. Another begins with a configuration and the master key.
+    signal(&one, "-STOP");
+    let other = folder.path().join("two");
+    let elsewhere = other.to_str().expect("UTF-8");
+    configured_with_keys(&other, &weed, "keys");
+    assert!(support::bad(1, &["init", "--data", elsewhere]).contains("has a trail already"));
+    std::fs::create_dir_all(other.join("keys")).expect("made");
+    std::fs::copy(data.join("keys/master.key"), other.join("keys/master.key")).expect("copied");
+    // Not what the trail needs: where this test notes the first key.
+    std::fs::copy(data.join("tested"), other.join("tested")).expect("copied");
+    let two = Server::start(&other);
+    two.lines(&append, &mail(1000));
+    signal(&one, "-CONT");
+    let refused = one.post(&append, "application/x-ndjson", &[], mail(2000).as_bytes());
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let pid = one.process();
+    until("the first ends", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    assert!(!one.stop(), "it says that it failed");
+    two.lines(&append, &mail(2000));
+    assert!(two.stop());
+    let found = lines(&good(&["search", "kettle", "--limit", "1000", "--json", "--data", elsewhere]));
+    // What came later about an erased person has nothing of them either.
+    let erased = (0..200).filter(|number| number % 7 == 3).count();
+    assert_eq!(found.len(), 202 - erased, "each once, and nobody who was erased");
+    let verified: Value = serde_json::from_str(&good(&["verify", "--json", elsewhere])).expect("JSON");
+    assert_eq!(verified["holds"], true);
+
+    // The first machine's folder catches up where it takes over again; another master key opens nothing.
+    let found = lines(&good(&["search", "kettle", "--limit", "1000", "--json", "--data", text]));
+    assert_eq!(found.len(), 202 - erased);
+    let stranger = folder.path().join("three");
+    configured_with_keys(&stranger, &weed, "keys");
+    std::fs::create_dir_all(stranger.join("keys")).expect("made");
+    std::fs::write(stranger.join("keys/master.key"), "5a".repeat(32) + "\n").expect("written");
+    let refused = support::bad(1, &["search", "kettle", "--data", stranger.to_str().expect("UTF-8")]);
+    assert!(refused.contains("master key"), "{refused}");
 }

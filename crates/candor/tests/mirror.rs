@@ -121,6 +121,84 @@ fn a_mirror_follows_verifies_each_frame_and_notices_what_is_taken_back() {
     good(&["verify", text(&again)]);
 }
 
+#[test]
+fn a_last_frame_that_nobody_signed_can_be_set_aside() {
+    let scene = Scene { folder: folder() };
+    let path = scene.at("trail");
+    let data = text(&path);
+    good(&["init", "--data", data]);
+    let key = good(&["apikey", "add", "--scope", "mirror", "--data", data]);
+    std::fs::write(scene.at("mirror.key"), key).expect("written");
+    let forged = scene.at("forged");
+    copy_folder(&path, &forged);
+    assert_eq!(ingest(text(&forged), mails(0).as_bytes(), &[]).0, 0);
+    assert_eq!(ingest(data, mails(30).as_bytes(), &[]).0, 0);
+
+    // Up to its first new frame, which no key of the trail had to sign, another journal looks like this one.
+    let common = ledger_frames(&path.join("journal"))
+        .iter()
+        .zip(ledger_frames(&forged.join("journal")))
+        .fold(0, |longest, (here, there)| if here.1 == there.1 { there.0 } else { longest });
+    let frames = ledger_frames(&forged.join("journal"));
+    let end = frames.iter().find(|frame| frame.0 > common).expect("a frame").0;
+    let (mirror, segment) = (scene.at("mirror/journal"), "0000000000.seg");
+    let bytes = std::fs::read(forged.join("journal").join(segment)).expect("read");
+    std::fs::create_dir_all(&mirror).expect("made");
+    std::fs::write(mirror.join(segment), &bytes[..end as usize]).expect("written");
+
+    let server = Server::start(&path);
+    let refused = scene.refused(&server, "mirror");
+    assert!(refused.contains("--drop-unsigned"), "{refused}");
+    let mut arguments = scene.arguments(&server, "mirror");
+    arguments.push("--drop-unsigned".into());
+    good(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(server.stop());
+    let aside = std::fs::read_dir(scene.at("mirror")).expect("list").flatten().map(|item| item.path());
+    let aside = aside.filter(|path| text(path).contains("unsigned-")).collect::<Vec<_>>();
+    assert_eq!(std::fs::read(&aside[0]).expect("read"), bytes[common as usize..end as usize]);
+    assert!(entries(&mirror) > 30);
+}
+
+/// Where each frame of a journal's first segment ends, its digest, and how many entries it has.
+fn ledger_frames(journal: &Path) -> Vec<(u64, proof::hash::Hash, u32)> {
+    let disk = ledger::disk::RealDisk::read_only(journal);
+    let scan = ledger::directory::scan(&disk, 0, |_, _| Ok(())).expect("it reads");
+    let ends = scan.frames.iter().map(|frame| frame.location.offset).skip(1).chain([scan.good_bytes]);
+    let headers = scan.frames.iter().map(|frame| &frame.header);
+    ends.zip(headers).map(|(end, header)| (end, header.digest, header.count)).collect()
+}
+
+#[test]
+fn a_frame_that_the_trail_did_not_seal_is_never_signed() {
+    let scene = Scene { folder: folder() };
+    let path = scene.at("trail");
+    good(&["init", "--data", text(&path)]);
+    // Two ways on, each with keys of its own for the same new period and persons.
+    let (one, two) = (scene.at("one"), scene.at("two"));
+    for fork in [&one, &two] {
+        copy_folder(&path, fork);
+        assert_eq!(ingest(text(fork), mails(0).as_bytes(), &[]).0, 0);
+    }
+    let segment = Path::new("journal/0000000000.seg");
+    let bytes = std::fs::read(one.join(segment)).expect("read");
+    let end = ledger_frames(&one.join("journal")).iter().find(|frame| frame.2 >= 30).expect("the records").0;
+    for (keys, fits) in [(&one, true), (&two, false)] {
+        let there = scene.at(if fits { "whole" } else { "planted" });
+        copy_folder(&path, &there);
+        std::fs::write(there.join(segment), &bytes[..end as usize]).expect("written");
+        for name in ["root", "store.db"] {
+            std::fs::copy(keys.join("keys").join(name), there.join("keys").join(name)).expect("copied");
+        }
+        let search = ["search", "kettle", "--limit", "1000", "--json", "--data", text(&there)];
+        if fits {
+            assert_eq!(lines(&good(&search)).len(), 30);
+        } else {
+            let refused = bad(1, &search);
+            assert!(refused.contains("none that this trail has sealed"), "{refused}");
+        }
+    }
+}
+
 /// A process that goes with the test, however that ends.
 struct Killed(std::process::Child);
 

@@ -84,7 +84,8 @@ impl OpenIndex {
     /// Adds one entry.
     pub fn add_entry(&mut self, index: u64, id: &[u8; 16], who: Option<&[u8; 16]>) {
         let relative = (index - self.first_index) as u32;
-        self.columns[Column::Ids as usize].insert(key(id), relative);
+        // Of an id that stands twice the first counts: the second was written by somebody else.
+        self.columns[Column::Ids as usize].entry(key(id)).or_insert(relative);
         if let Some(who) = who {
             self.columns[Column::Tags as usize].insert(key(who), relative);
         }
@@ -238,6 +239,22 @@ impl SegmentIndex {
         self.find(Column::Ids, key(id))
     }
 
+    /// The entry before this index that probably has this id.
+    ///
+    /// # Errors
+    /// An index cannot be read.
+    pub fn find_id_before(&self, id: &[u8; 16], before: u64) -> Result<Option<u64>, Error> {
+        if let Some(found) = self.open.find(Column::Ids, key(id)).filter(|found| *found < before) {
+            return Ok(Some(found));
+        }
+        for part in self.parts.iter().rev() {
+            if let Some(found) = part.find(Column::Ids, key(id))?.filter(|found| *found < before) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
     /// The entry that probably has this tag.
     ///
     /// # Errors
@@ -365,6 +382,14 @@ mod tests {
             open.add_location(entry, Location { segment, offset: entry, length: 1 });
             open.add_periods([1, 2 + segment].into_iter());
         }
+    }
+
+    #[test]
+    fn of_an_id_that_stands_twice_the_first_counts() {
+        let mut open = OpenIndex::new(0);
+        open.add_entry(3, &id(1), None);
+        open.add_entry(9, &id(1), None);
+        assert_eq!(open.find(Column::Ids, key(&id(1))), Some(3));
     }
 
     fn holds(index: &SegmentIndex, end: u64) {

@@ -4,7 +4,6 @@
 //! recovery finds undone.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasherDefault;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -13,16 +12,17 @@ use proof::commitment::Opening;
 use proof::entry::{EntryId, Personal};
 use proof::hash::Hash;
 use proof::key_change::{self, CHANGE_BYTES_MAX, KeyChange};
-use proof::note::NoteSigner;
+use proof::note::{NoteSigner, VerifierKey};
 use proof::time::UnixMillis;
 use proof::tlog_proof::TlogProof;
-use proof::tree::inclusion_proof;
+use proof::tree::{inclusion_proof, range_root};
 use seal::crypto::KeyedHash;
 use seal::sealed::Sealed;
 use seal::tag::Tagger;
 
 use crate::background::Background;
 use crate::clock::{Clock, ClockRule};
+use crate::counts::{Counts, Known};
 use crate::directory::{Scan, cut_tail, read_header, remove_unborn, scan};
 use crate::disk::Disk;
 use crate::error::{Error, io};
@@ -30,16 +30,17 @@ use crate::frame::ENTRIES_MAX;
 use crate::frame_builder::{FrameBuilder, FrameHead, NewEntry};
 use crate::guard::HighWater;
 use crate::home::Home;
-use crate::index::{KeyHasher, OpenIndex, SegmentIndex, maintain};
+use crate::index::{OpenIndex, SegmentIndex, maintain};
 use crate::journal::Journal;
 use crate::reader::{Published, Reader};
 use crate::segment::{Identity, Position};
 use crate::tree_store::{LEVELS, TreeStore};
+use crate::verify::carried;
 
 /// The high-water mark is moved at most this often while writing.
 const HIGH_WATER_EVERY_MS: u64 = 1_000;
-/// Subjects whose number of entries is kept in memory, in two halves: 16 bytes each.
-const COUNTS_HALF: usize = 250_000;
+/// Entries after which what is known of subjects is kept for the next start, should this process end without a stop.
+const COUNTS_EVERY: u64 = 4 << 20;
 
 /// What opening a ledger needs.
 pub struct Options {
@@ -151,7 +152,11 @@ pub struct Ledger {
     mac: KeyedHash,
     writer: u64,
     epoch: u32,
-    counts: [HashMap<u64, u64, BuildHasherDefault<KeyHasher>>; 2],
+    counts: Counts,
+    counts_saved_at: u64,
+    derived: PathBuf,
+    /// From which entry on nothing signs what was found.
+    unsigned_from: u64,
     dead: HashSet<u64>,
     ended: HashSet<u32>,
     builder: FrameBuilder,
@@ -235,6 +240,10 @@ impl Ledger {
             Arc::clone(&published),
         ));
         fill_tree(&tree, &reader, size)?;
+        let root_of = |size: u64| if size > 0 { range_root(reader.as_ref(), 0, size).ok() } else { None };
+        let counts = Counts::load(&options.derived, &options.mac, size, root_of);
+        let marked = newest.map_or(0, |mark| mark.size);
+        let unsigned_from = unsigned_from(disk.as_ref(), &scan, &identity.keys()?, marked)?;
         let journal = options.journal.writer(&scan, options.segment_bytes_max);
         let closed = scan.frames.last().is_some_and(|frame| frame.header.count == 0) || size == 0;
         Ok(Ledger {
@@ -256,13 +265,22 @@ impl Ledger {
             high_water_at: 0,
             mac: options.mac,
             writer: options.writer,
-            counts: Default::default(),
+            counts,
+            counts_saved_at: size,
+            derived: options.derived,
+            unsigned_from,
             dead: HashSet::new(),
             ended: HashSet::new(),
             builder: FrameBuilder::default(),
             recovered,
             background,
         })
+    }
+
+    /// From which entry on nothing signed what recovery found: no frame of the journal, and no high-water mark. The size,
+    /// where all is signed.
+    pub fn unsigned_from(&self) -> u64 {
+        self.unsigned_from
     }
 
     /// What recovery found.
@@ -284,10 +302,10 @@ impl Ledger {
     pub fn bury(&mut self, subjects: &[u64]) {
         self.dead.extend(subjects);
         subjects.iter().for_each(|subject| {
-            self.counts.iter_mut().for_each(|half| {
-                half.remove(subject);
-            });
+            self.counts.forget(*subject);
         });
+        // What is kept says nothing of them either.
+        self.save_counts();
     }
 
     /// From now on, what was sealed under these periods is given back, and nothing written so far changes any more but by
@@ -370,6 +388,9 @@ impl Ledger {
         after.generation = generation;
         self.write_frame(after, at, first_index)?;
         self.publish(first_index, &rows, &nodes)?;
+        if self.position.range.size() - self.counts_saved_at >= COUNTS_EVERY {
+            self.save_counts();
+        }
         Ok((outcomes, committed))
     }
 
@@ -382,28 +403,30 @@ impl Ledger {
 
     /// Number of the subject's next entry. Counts not in memory are found again by galloping over tags: O(log n).
     fn next_n(&mut self, tagger: &Tagger) -> Result<u64, Error> {
-        let subject = tagger.subject();
-        let held = self.counts[0].get(&subject).or_else(|| self.counts[1].get(&subject)).copied();
-        let count = match held {
-            Some(count) => count,
-            None => self.count_entries(tagger)?,
+        let count = match self.counts.get(tagger.subject()) {
+            Known::Exactly(count) => count,
+            Known::AtLeast(low) => self.count_entries(tagger, low)?,
         };
-        if self.counts[0].len() >= COUNTS_HALF {
-            self.counts.swap(0, 1);
-            self.counts[0].clear();
-        }
-        self.counts[0].insert(subject, count + 1);
+        self.counts.set(tagger.subject(), count + 1);
         Ok(count + 1)
     }
 
-    fn count_entries(&self, tagger: &Tagger) -> Result<u64, Error> {
-        let hinted = |n: u64| self.reader.hint_tag(&tagger.who(n).0);
-        let count = last_of(|n| Ok(hinted(n)?.is_some()))?;
+    /// Its entries, of which it has at least `low`.
+    fn count_entries(&self, tagger: &Tagger, low: u64) -> Result<u64, Error> {
+        let hinted = |n: u64| self.reader.hint_tag(&tagger.who(low + n).0);
+        let more = last_of(|n| Ok(hinted(n)?.is_some()))?;
         // The index keeps half of each tag: make sure of the one that counts.
-        if count == 0 || self.has_tag(tagger, count)? {
-            return Ok(count);
+        if more == 0 || self.has_tag(tagger, low + more)? {
+            return Ok(low + more);
         }
-        last_of(|n| self.has_tag(tagger, n))
+        Ok(low + last_of(|n| self.has_tag(tagger, low + n))?)
+    }
+
+    fn save_counts(&mut self) {
+        let (size, root) = (self.position.range.size(), self.position.range.root());
+        // Derived: without it the next start looks for what it needs.
+        let _ = self.counts.save(&self.derived, &self.mac, size, &root);
+        self.counts_saved_at = size;
     }
 
     fn has_tag(&self, tagger: &Tagger, n: u64) -> Result<bool, Error> {
@@ -551,7 +574,20 @@ impl Ledger {
             let first_index = self.position.range.size();
             self.write_frame(self.position.clone(), at, first_index)?;
         }
-        self.move_high_water()
+        self.move_high_water()?;
+        // The next entry moves the mark before anybody is answered: one that names a frame without entries is the newest.
+        self.high_water_at = 0;
+        Ok(())
+    }
+
+    /// The same at a stop, with what makes the next start quick.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub fn stop(&mut self) -> Result<(), Error> {
+        self.close()?;
+        self.save_counts();
+        Ok(())
     }
 
     fn move_high_water(&self) -> Result<(), Error> {
@@ -667,6 +703,35 @@ fn read_tail(
         }
     }
     Ok((scan, open, recovered))
+}
+
+/// The first entry that neither a frame of the journal signs nor the mark names: those of the last commit at most, unless
+/// somebody else wrote there.
+fn unsigned_from(disk: &dyn Disk, last: &Scan, keys: &[VerifierKey], marked: u64) -> Result<u64, Error> {
+    if marked >= last.end.range.size() {
+        return Ok(marked);
+    }
+    let mut older;
+    let mut here = last;
+    loop {
+        for (place, frame) in here.frames.iter().enumerate().rev() {
+            let header = &frame.header;
+            let before = match place.checked_sub(1) {
+                Some(before) => here.frames[before].header.root,
+                None => here.header.position.range.root(),
+            };
+            let signed = carried(&header.checkpoint, keys);
+            if signed.is_ok_and(|signed| (signed.size, signed.root) == (header.first_index, before)) {
+                return Ok(marked.max(header.first_index));
+            }
+            if header.first_index <= marked {
+                return Ok(marked);
+            }
+        }
+        let Some(before) = here.header.number.checked_sub(1) else { return Ok(marked) };
+        older = scan(disk, before, |_, _| Ok(()))?;
+        here = &older;
+    }
 }
 
 /// The journal must have the frame that the mark names.

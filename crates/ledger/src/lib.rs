@@ -40,6 +40,7 @@
 
 pub mod background;
 pub mod clock;
+mod counts;
 pub mod directory;
 pub mod disk;
 mod ending;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use proof::hash::Hash;
 use proof::note::VerifierKey;
 
-use crate::directory::{cut_tail, read_header, remove_unborn, scan};
+use crate::directory::{Scan, cut_tail, read_header, remove_unborn, scan};
 use crate::disk::Disk;
 use crate::error::{Error, io};
-use crate::frame::Broken;
+use crate::frame::{Broken, FRAME_BYTES_MAX};
 use crate::segment::{HEADER_BYTES_MAX, Identity, Position, SegmentHeader, file_name};
 use crate::verify::{FrameCheck, changes_here, check_frame};
 
@@ -32,6 +32,44 @@ pub struct Mirror {
 
 fn what(number: u32) -> String {
     format!("segment {number}")
+}
+
+/// The last frame of a copy, where it has entries: what signs them is in the frame after it, which is not here.
+pub struct Unsigned {
+    found: Scan,
+    /// Its segment.
+    pub segment: u32,
+    /// Where in the segment it begins.
+    pub offset: u64,
+    /// Its entries.
+    pub entries: u32,
+    /// It.
+    pub bytes: Vec<u8>,
+}
+
+impl Unsigned {
+    /// Looks for it.
+    ///
+    /// # Errors
+    /// The copy does not read.
+    pub fn find(disk: &dyn Disk) -> Result<Option<Unsigned>, Error> {
+        let Some(segment) = disk.segments()?.checked_sub(1) else { return Ok(None) };
+        let mut found = scan(disk, segment, |_, _| Ok(()))?;
+        let Some(last) = found.frames.last().filter(|frame| frame.header.count > 0) else { return Ok(None) };
+        let (offset, entries) = (last.location.offset, last.header.count);
+        let length = (found.good_bytes - offset) as usize;
+        let bytes = disk.read(&file_name(segment), offset, length).map_err(io("read", what(segment)))?;
+        found.good_bytes = offset;
+        Ok(Some(Unsigned { found, segment, offset, entries, bytes }))
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// The disk refuses; the copy stays as it was.
+    pub fn cut(&self, disk: &dyn Disk) -> Result<(), Error> {
+        cut_tail(disk, &self.found)
+    }
 }
 
 impl Mirror {
@@ -103,6 +141,10 @@ impl Mirror {
     /// # Errors
     /// It does not go on from what is here, or the disk refuses; what is here stays.
     pub fn take(&mut self, bytes: &[u8], closed: bool) -> Result<(), Error> {
+        if self.pending.len() > FRAME_BYTES_MAX {
+            let why = "a frame of it is longer than frames are".to_owned();
+            return Err(Error::Corrupt { what: what(self.number), why });
+        }
         self.pending.extend_from_slice(bytes);
         if self.header.is_none() && !self.take_header()? {
             return Ok(());

@@ -378,6 +378,18 @@ impl Reader {
         }
     }
 
+    /// Whether an entry before this one has its id: the writer makes no such entry.
+    ///
+    /// # Errors
+    /// The journal or its index cannot be read.
+    pub fn is_repeated(&self, index: u64) -> Result<bool, Error> {
+        let id = self.entry(index)?.entry()?.id;
+        match self.with_index(|held| held.find_id_before(&id.0, index))? {
+            Some(before) => Ok(self.entry(before)?.entry()?.id == id),
+            None => Ok(false),
+        }
+    }
+
     /// The entry that has this tag, by the first half of the tag: a hint for galloping; check the last one found.
     ///
     /// # Errors

@@ -196,11 +196,11 @@ fn run<C>(
                     ledger.close()?;
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ok(ledger.close()?),
+                Err(RecvTimeoutError::Disconnected) => return Ok(ledger.stop()?),
             },
         };
         match command {
-            Command::Stop => return Ok(ledger.close()?),
+            Command::Stop => return Ok(ledger.stop()?),
             Command::Bury(subjects, answer) => {
                 ledger.bury(&subjects);
                 let _ = answer.send(Ok(Vec::new()));

@@ -515,7 +515,7 @@ fn frame(
 }
 
 /// A checkpoint as a frame has it: signed by the newest key, and before it by the one before while both sign; nothing more.
-fn carried(text: &str, keys: &[VerifierKey]) -> Result<Checkpoint, String> {
+pub(crate) fn carried(text: &str, keys: &[VerifierKey]) -> Result<Checkpoint, String> {
     let signed = Checkpoint::open(text.as_bytes(), keys).map_err(|why| why.to_string())?;
     let note = Note::parse(text.as_bytes()).map_err(|why| why.to_string())?;
     let lines: Vec<_> = note.signatures.iter().map(|line| (line.name, line.key_id)).collect();

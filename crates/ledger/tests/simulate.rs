@@ -18,7 +18,7 @@ use bytes::Bytes;
 use ledger::clock::Clock;
 use ledger::error::Error;
 use ledger::home::Home;
-use ledger::ledger::{Ledger, Options, Outcome};
+use ledger::ledger::{Item, Ledger, Options, Outcome};
 use ledger::objects::{Locking, NotMade, Objects, Store, Version};
 use proof::hash::Hash;
 use proof::time::UnixMillis;
@@ -32,6 +32,9 @@ const STEPS_OF_SEED: u64 = 800;
 /// Seeds that found something once. 1 and 3: after a sync that failed, a start took what memory showed for durable, went on
 /// behind it, and lost it with the next power cut.
 const FOUND: [u64; 2] = [1, 3];
+/// Records of one period.
+const RECORDS_OF_PERIOD: u64 = 100;
+const FIRST_PERIOD: u32 = 3;
 /// Changes of the log's key in one run, at most.
 const KEYS: u8 = 6;
 
@@ -228,6 +231,8 @@ struct World {
     /// Which record was answered at which index, and with which leaf where it was told.
     answered: HashMap<u64, u64>,
     leaves: HashMap<u64, Hash>,
+    /// Periods that have ended, with the entry that is said to have ended them.
+    ended: BTreeMap<u32, u64>,
     /// Every tree that was ever signed.
     signed: BTreeMap<u64, Hash>,
     next: u64,
@@ -245,6 +250,18 @@ struct Counts {
     opened: u64,
     refused: u64,
     keys: u64,
+    replaced: u64,
+}
+
+/// Which period a record is of: they go on with the records. Others than the entry has that changes a key.
+fn period_of(record: u64) -> u32 {
+    FIRST_PERIOD + (record / RECORDS_OF_PERIOD) as u32
+}
+
+fn record(number: u64) -> Item<u64> {
+    let mut item = item(number);
+    item.sealed.period = period_of(number);
+    item
 }
 
 impl World {
@@ -263,6 +280,7 @@ impl World {
             writers,
             answered: HashMap::new(),
             leaves: HashMap::new(),
+            ended: BTreeMap::new(),
             signed: BTreeMap::new(),
             next: 0,
             keys: 1,
@@ -390,11 +408,12 @@ impl World {
         if self.dice.once_in(3) {
             records.push(self.dice.below(self.next));
         }
-        let result = ledger.commit(records.iter().map(|record| item(*record)).collect());
+        let result = ledger.commit(records.iter().map(|number| record(*number)).collect());
         match result {
             Ok((outcomes, _)) => {
                 self.done.commits += 1;
                 for (record, outcome) in records.iter().zip(outcomes) {
+                    let ended = self.ended.contains_key(&period_of(*record));
                     let index = match outcome {
                         Outcome::Committed { index, leaf } => {
                             let before = self.leaves.insert(index, leaf);
@@ -402,6 +421,8 @@ impl World {
                             index
                         }
                         Outcome::Repeated { index, .. } => index,
+                        // It was never answered, and comes too late.
+                        Outcome::KeyGone { .. } if ended => continue,
                         Outcome::KeyGone { .. } => panic!("nobody was erased"),
                     };
                     let before = *self.answered.entry(*record).or_insert(index);
@@ -445,6 +466,30 @@ impl World {
             Ok(()) => self.writers[which].ledger = Some(ledger),
             Err(error) => self.broke(which, ledger, &error),
         }
+    }
+
+    /// A period of before ends, and the journal gives its bodies back: those of all that have ended, in every closed segment.
+    fn end_period(&mut self, which: usize) {
+        let newest = period_of(self.next);
+        let ends = matches!(self.place, Place::Folder(_)) && newest > FIRST_PERIOD + 1;
+        if !ends || self.writers[which].ledger.is_none() {
+            return;
+        }
+        let period = FIRST_PERIOD + self.dice.below(u64::from(newest - FIRST_PERIOD) - 1) as u32;
+        let Some(mut ledger) = self.writers[which].ledger.take() else { return };
+        if let Err(error) = ledger.bury_periods(&[period]) {
+            return self.broke(which, ledger, &error);
+        }
+        let reader = ledger.reader();
+        let Some(by) = reader.size().checked_sub(1) else { return };
+        self.ended.entry(period).or_insert(by);
+        match reader.replace(&self.ended) {
+            Ok(_) => self.done.replaced += 1,
+            // It is done again, by this process or the next.
+            Err(error @ Error::Io { .. }) => self.say(|| format!("writer {which} does not replace: {error}")),
+            Err(error) => panic!("writer {which} does not replace: {error}"),
+        }
+        self.writers[which].ledger = Some(ledger);
     }
 
     /// Only where nothing goes wrong: the entry is answered before the key changes.
@@ -511,6 +556,7 @@ impl World {
                 }
                 self.change_key(which);
             }
+            107..=116 => self.end_period(which),
             _ => self.commit(which),
         }
     }
@@ -535,6 +581,16 @@ impl World {
             assert_eq!(range_root(reader.as_ref(), 0, *size).expect("read"), *root, "the tree of {size} entries");
         }
         ledger.close().expect("closed");
+        if matches!(self.place, Place::Folder(_)) {
+            // Nothing is left of what has ended, once the last segment is closed too.
+            ledger.bury_periods(&[u32::MAX]).expect("closed");
+            assert!(reader.replace(&self.ended).expect("replaced"));
+            for (number, index) in &self.answered {
+                let ended = self.ended.contains_key(&period_of(*number));
+                let held = reader.entry(*index).expect("read").sealed.is_some();
+                assert_eq!(held, !ended, "the body of entry {index}");
+            }
+        }
         let report = ledger::verify::verify(home.disk().as_ref(), &Default::default(), &Default::default(), &|_, _| {});
         let report = report.expect("readable");
         assert!(report.holds(), "{:?}", report.finding);
@@ -575,6 +631,7 @@ fn whatever_happens_what_was_answered_stays_and_nothing_is_signed_twice() {
                     total.opened += done.opened;
                     total.refused += done.refused;
                     total.keys += done.keys;
+                    total.replaced += done.replaced;
                 }
             });
         }
@@ -584,5 +641,6 @@ fn whatever_happens_what_was_answered_stays_and_nothing_is_signed_twice() {
     if one.is_none() {
         // A simulator in which nothing goes wrong shows nothing.
         assert!(total.broken > 500 && total.fenced > 200 && total.crashes > 1_000 && total.keys > 50, "{total:?}");
+        assert!(total.replaced > 500, "{total:?}");
     }
 }

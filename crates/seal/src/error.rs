@@ -38,6 +38,9 @@ pub enum Error {
     /// Another thread failed while it held the store.
     #[error("use key store: another thread failed")]
     Stopped,
+    /// Another process writes the keys elsewhere.
+    #[error("write keys elsewhere: another writer has taken them over, and this process ends")]
+    TakenOver,
     /// The key is gone: the subject was erased or the period has ended.
     #[error("open record: its key was destroyed")]
     KeyDestroyed,
@@ -72,6 +75,7 @@ impl Error {
             Error::Io { .. } | Error::Database { .. } | Error::Stopped => Kind::Retry,
             Error::WrongMasterKey | Error::BadMasterKey | Error::Body(_) => Kind::Invalid,
             Error::KeyDestroyed => Kind::Missing,
+            Error::TakenOver => Kind::Retry,
             Error::Corrupt { .. } | Error::NotAuthentic { .. } => Kind::Corrupt,
         }
     }

@@ -11,8 +11,10 @@
 //! - a sealed record opens only to the body that its entry's commitment names.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod cache;
 pub mod crypto;
+pub mod elsewhere;
 pub mod error;
 pub mod holds;
 pub mod log_keys;

@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
+use crate::beside::{Beside, catch_up, note, place_of, put_base, put_rows};
 use crate::crypto::{Key, decrypt, encrypt};
+use crate::elsewhere::{CHANGES_MAX, Elsewhere, Remote, SLOT_BYTES};
 use crate::error::{Error, database};
 use crate::master::MasterKey;
 use crate::random::RandomPool;
@@ -34,7 +36,6 @@ const LOG_PAGES_MAX: u64 = 8192;
 /// Where nobody copies beside the writing, the writer does it at so many pages.
 const LOG_PAGES_HARD_MAX: u64 = 4 * LOG_PAGES_MAX;
 const DATABASE_PAGE_BYTES: usize = 4096;
-const SLOT_BYTES: usize = 512;
 /// Pages of SQLite that a copy takes at once.
 const COPIED_AT_ONCE: std::ffi::c_int = 1024;
 const ROOT_MAGIC: &[u8; 8] = b"CNDRROOT";
@@ -84,6 +85,7 @@ struct Database {
     written: u64,
     /// About how many pages went into the write-ahead log since it was last copied.
     log_pages: u64,
+    beside: Option<Beside>,
 }
 
 /// The write-ahead log of the pages, to be copied to their places beside the writing: a copy takes tens of
@@ -98,6 +100,7 @@ impl Log {
     /// Copies the log if it is long: most of it while others write, the little that came meanwhile while they wait, so
     /// that the log can begin again.
     pub(crate) fn copy(&self) -> Result<(), Error> {
+        self.copy_elsewhere()?;
         let held = || self.database.lock().map_err(|_| Error::Stopped);
         if held()?.log_pages < LOG_PAGES_MAX {
             return Ok(());
@@ -106,6 +109,25 @@ impl Log {
         let mut held = held()?;
         checkpoint(&held.connection, "PASSIVE")?;
         held.log_pages = 0;
+        Ok(())
+    }
+
+    /// Makes a whole copy of the pages in the second place when the batches since the last one are many and larger, so
+    /// that a new machine has not much to read; others write meanwhile.
+    fn copy_elsewhere(&self) -> Result<(), Error> {
+        let remote = {
+            let held = self.database.lock().map_err(|_| Error::Stopped)?;
+            let Some(beside) = &held.beside else { return Ok(()) };
+            let many = beside.applied.saturating_sub(beside.remote.base()?) >= CHANGES_MAX;
+            if !many || beside.sent < beside.base_bytes {
+                return Ok(());
+            }
+            Arc::clone(&beside.remote)
+        };
+        let bytes = put_base(&self.folder, &remote)?;
+        if let Some(beside) = &mut self.database.lock().map_err(|_| Error::Stopped)?.beside {
+            (beside.base_bytes, beside.sent) = (bytes, 0);
+        }
         Ok(())
     }
 }
@@ -166,19 +188,20 @@ impl Batch {
         if held.written >= self.number {
             return Ok(());
         }
-        let transaction = held.connection.transaction().map_err(database("begin"))?;
-        {
-            let mut put = transaction
-                .prepare_cached(
-                    "INSERT INTO page(id, blob) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET blob = excluded.blob",
-                )
-                .map_err(database("write"))?;
-            for row in &self.rows {
-                put.execute((row.0, &row.1)).map_err(database("write"))?;
-            }
+        let mut place = None;
+        if let Some(Beside { remote, applied, .. }) = &held.beside {
+            remote.change(applied + 1, &self.rows)?;
+            // If we stop before the commit below: the next start takes the batch from there.
+            place = Some((remote.id()?, applied + 1));
         }
+        let transaction = held.connection.transaction().map_err(database("begin"))?;
+        put_rows(&transaction, &self.rows, place)?;
         transaction.commit().map_err(database("commit"))?;
         held.written = self.number;
+        if let (Some(beside), Some((_, applied))) = (&mut held.beside, place) {
+            beside.applied = applied;
+            beside.sent += self.rows.iter().map(|(_, blob)| blob.len() as u64).sum::<u64>();
+        }
         held.log_pages += self.rows.iter().map(|(_, blob)| (blob.len() / DATABASE_PAGE_BYTES + 1) as u64).sum::<u64>();
         self.durable.store(self.number, Ordering::Release);
         Ok(())
@@ -207,6 +230,7 @@ pub(crate) struct Pages {
     changed: bool,
     root_file: std::fs::File,
     root_sequence: u64,
+    remote: Option<Arc<Remote>>,
     master: MasterKey,
     root_key: Key,
     tree_keys: [Option<Key>; TREES],
@@ -220,7 +244,7 @@ pub(crate) struct Pages {
     failed: bool,
 }
 
-fn root_path(folder: &Path) -> PathBuf {
+pub(crate) fn root_path(folder: &Path) -> PathBuf {
     folder.join("root")
 }
 
@@ -229,7 +253,16 @@ fn io(action: &'static str, what: &'static str) -> impl Fn(std::io::Error) -> Er
 }
 
 impl Pages {
-    pub(crate) fn create(folder: &Path, master: MasterKey) -> Result<Pages, Error> {
+    pub(crate) fn create(
+        folder: &Path,
+        master: MasterKey,
+        elsewhere: Option<Box<dyn Elsewhere>>,
+    ) -> Result<Pages, Error> {
+        let remote = elsewhere.map(|place| Remote::find(place, &master)).transpose()?;
+        if remote.as_ref().is_some_and(|(_, head)| head.is_some()) {
+            let why = "there are keys already: give these a place of their own";
+            return Err(Error::Corrupt { what: "keys elsewhere", why });
+        }
         let root_key = Key(RandomPool::default().take());
         let root_file = std::fs::OpenOptions::new()
             .read(true)
@@ -239,6 +272,9 @@ impl Pages {
             .open(root_path(folder))
             .map_err(io("create", "key store root"))?;
         let mut pages = Pages::assemble(folder, open_database(folder)?, root_file, master, root_key)?;
+        if let Some((remote, _)) = remote {
+            pages.follow(Arc::new(remote), 0)?;
+        }
         pages.write_root(&[pages.root_key.clone()])?;
         pages.write_root(&[pages.root_key.clone()])?;
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync", "key store folder"))?;
@@ -246,7 +282,53 @@ impl Pages {
     }
 
     /// Opens the pages and gives the content of the meta page.
-    pub(crate) fn open(folder: &Path, master: MasterKey) -> Result<(Pages, Zeroizing<Vec<u8>>), Error> {
+    pub(crate) fn open(
+        folder: &Path,
+        master: MasterKey,
+        elsewhere: Option<Box<dyn Elsewhere>>,
+    ) -> Result<(Pages, Zeroizing<Vec<u8>>), Error> {
+        let Some(place) = elsewhere else { return Pages::open_here(folder, master) };
+        let (remote, head) = Remote::find(place, &master)?;
+        let remote = Arc::new(remote);
+        let applied = head.map(|head| catch_up(folder, &remote, &head, &master)).transpose()?;
+        let (mut pages, meta) = Pages::open_here(folder, master)?;
+        match applied {
+            Some(applied) => pages.follow(remote, applied)?,
+            None => {
+                // Nothing is there yet: all that is here, and then what says so.
+                let slots = read_slots(&pages.root_file);
+                let (_, slot) = slots.first().ok_or(Error::Stopped)?;
+                remote.begin(*slot)?;
+                pages.follow(Arc::clone(&remote), 1)?;
+                put_base(folder, &remote)?;
+            }
+        }
+        // Opening settled on the true root key here; the head may still have the one before.
+        let there = pages.remote.as_ref().map(|remote| remote.slot()).transpose()?;
+        if read_slots(&pages.root_file).first().map(|(_, slot)| *slot) != there {
+            let key = pages.root_key.clone();
+            pages.write_root(std::slice::from_ref(&key))?;
+            pages.write_root(&[key])?;
+        }
+        Ok((pages, meta))
+    }
+
+    /// Whether the folder is a copy of pages elsewhere, which this process does not write to.
+    pub(crate) fn is_copy(&self) -> Result<bool, Error> {
+        Ok(self.remote.is_none() && place_of(&self.reading)?.is_some())
+    }
+
+    /// From now on what is written goes there first. `applied`: what of it is here.
+    fn follow(&mut self, remote: Arc<Remote>, applied: u64) -> Result<(), Error> {
+        let mut held = self.database.lock().map_err(|_| Error::Stopped)?;
+        note(&mut held.connection, (remote.id()?, applied))?;
+        held.beside = Some(Beside { remote: Arc::clone(&remote), applied, sent: 0, base_bytes: 0 });
+        drop(held);
+        self.remote = Some(remote);
+        Ok(())
+    }
+
+    fn open_here(folder: &Path, master: MasterKey) -> Result<(Pages, Zeroizing<Vec<u8>>), Error> {
         let root_file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -280,7 +362,7 @@ impl Pages {
         master: MasterKey,
         root_key: Key,
     ) -> Result<Pages, Error> {
-        let database = Database { connection: open_database(folder)?, written: 0, log_pages: 0 };
+        let database = Database { connection: open_database(folder)?, written: 0, log_pages: 0, beside: None };
         Ok(Pages {
             folder: folder.to_owned(),
             database: Arc::new(Mutex::new(database)),
@@ -291,6 +373,7 @@ impl Pages {
             changed: false,
             root_file,
             root_sequence: 0,
+            remote: None,
             master,
             root_key,
             tree_keys: [const { None }; TREES],
@@ -556,6 +639,9 @@ impl Pages {
 
     /// Wraps the root key by another master key.
     pub(crate) fn rewrap(&mut self, master: MasterKey) -> Result<(), Error> {
+        if let Some(remote) = &self.remote {
+            remote.rewrap(&self.master, &master)?;
+        }
         self.master = master;
         let key = self.root_key.clone();
         self.write_root(std::slice::from_ref(&key))?;
@@ -580,6 +666,12 @@ impl Pages {
         encrypt(&self.master.0, nonce, &header, &mut slot, from);
         slot.extend_from_slice(&crc32c::crc32c(&slot).to_be_bytes());
         slot.resize(SLOT_BYTES, 0);
+        if let Some(remote) = &self.remote {
+            let mut whole = [0; SLOT_BYTES];
+            whole.copy_from_slice(&slot);
+            remote.put_root(whole)?;
+            // If we stop before this line: the next start takes the slot from there.
+        }
         let at = self.root_sequence % 2 * SLOT_BYTES as u64;
         self.root_file
             .write_all_at(&slot, at)
@@ -589,7 +681,7 @@ impl Pages {
     }
 }
 
-fn open_database(folder: &Path) -> Result<rusqlite::Connection, Error> {
+pub(crate) fn open_database(folder: &Path) -> Result<rusqlite::Connection, Error> {
     let connection = rusqlite::Connection::open(folder.join("store.db")).map_err(database("open"))?;
     connection
         .execute_batch(&format!(
@@ -627,7 +719,8 @@ struct Root {
     alone: bool,
 }
 
-fn read_root(file: &std::fs::File, master: &MasterKey) -> Result<Root, Error> {
+/// The slots that are whole, the newest first.
+fn read_slots(file: &std::fs::File) -> Vec<(u64, [u8; SLOT_BYTES])> {
     let mut whole = Vec::new();
     for place in 0..2u64 {
         let mut slot = [0u8; SLOT_BYTES];
@@ -636,6 +729,37 @@ fn read_root(file: &std::fs::File, master: &MasterKey) -> Result<Root, Error> {
         }
     }
     whole.sort_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
+    whole
+}
+
+/// Whether a root slot has a key that opens the first page of a database.
+pub(crate) fn opens(
+    database: &rusqlite::Connection,
+    slot: &[u8; SLOT_BYTES],
+    master: &MasterKey,
+) -> Result<bool, Error> {
+    let blob: Vec<u8> = database
+        .query_row("SELECT blob FROM page WHERE id = 0", [], |row| row.get(0))
+        .map_err(crate::error::database("read"))?;
+    Ok(open_slot(slot, master)?.iter().any(|key| open_page(key, META_ROW, &blob).is_ok()))
+}
+
+/// Puts a slot into both places of the root file: what they had may be of another root.
+pub(crate) fn put_root(folder: &Path, slot: &[u8; SLOT_BYTES]) -> Result<(), Error> {
+    let write = || -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(root_path(folder))?;
+        for place in 0..2u64 {
+            file.write_all_at(slot, place * SLOT_BYTES as u64)?;
+            file.sync_all()?;
+        }
+        std::fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(io("write", "key store root"))
+}
+
+fn read_root(file: &std::fs::File, master: &MasterKey) -> Result<Root, Error> {
+    let whole = read_slots(file);
     let Some((sequence, slot)) = whole.first() else {
         return Err(Error::Corrupt { what: "key store root", why: "neither slot is whole" });
     };

@@ -15,6 +15,7 @@ use record::identifier::IdentifierType;
 
 use crate::cache::Generations;
 use crate::crypto::{Key, KeyedHash, subkey};
+use crate::elsewhere::Elsewhere;
 use crate::error::Error;
 use crate::holds::Holds;
 use crate::log_keys::LogKeys;
@@ -129,7 +130,20 @@ impl KeyStore {
     /// # Errors
     /// The folder has a store already or cannot be written.
     pub fn create(folder: &Path, master: MasterKey, origin: &str) -> Result<KeyStore, Error> {
-        let pages = Pages::create(folder, master)?;
+        KeyStore::create_with(folder, master, origin, None)
+    }
+
+    /// The same, with its pages in a second place too, which must have none yet.
+    ///
+    /// # Errors
+    /// As [`KeyStore::create`].
+    pub fn create_with(
+        folder: &Path,
+        master: MasterKey,
+        origin: &str,
+        elsewhere: Option<Box<dyn Elsewhere>>,
+    ) -> Result<KeyStore, Error> {
+        let pages = Pages::create(folder, master, elsewhere)?;
         let mut random = RandomPool::default();
         let named = (0..NAMED).map(|_| Key(random.take())).collect();
         let mut store = KeyStore::assemble(pages, random, named, origin.to_owned());
@@ -144,7 +158,20 @@ impl KeyStore {
     /// # Errors
     /// There is none, the master key is another, or its bytes do not follow the format.
     pub fn open(folder: &Path, master: MasterKey) -> Result<KeyStore, Error> {
-        let (pages, meta) = Pages::open(folder, master)?;
+        KeyStore::open_with(folder, master, None)
+    }
+
+    /// The same, with its pages in a second place too: the folder follows what is there, and where nothing is there yet,
+    /// what is in the folder goes there.
+    ///
+    /// # Errors
+    /// As [`KeyStore::open`].
+    pub fn open_with(
+        folder: &Path,
+        master: MasterKey,
+        elsewhere: Option<Box<dyn Elsewhere>>,
+    ) -> Result<KeyStore, Error> {
+        let (pages, meta) = Pages::open(folder, master, elsewhere)?;
         let mut reader = MetaReader { rest: &meta };
         let version = reader.number(2)?;
         if !(1..=u64::from(META_VERSION)).contains(&version) {
@@ -190,6 +217,14 @@ impl KeyStore {
             pointers: Generations::new(CACHE_HALF),
             secrets: Generations::new(CACHE_HALF),
         }
+    }
+
+    /// Whether the folder is a copy of keys elsewhere that was opened without them: nothing may be decided by it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn is_copy(&self) -> Result<bool, Error> {
+        self.pages.is_copy()
     }
 
     /// Name of the trail that the store belongs to.

@@ -5,6 +5,7 @@
 //! follow from after a stop.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -175,6 +176,8 @@ pub struct Views {
     room: Arc<Room>,
     thread: Option<std::thread::JoinHandle<()>>,
     pub(crate) cursor: u64,
+    /// Entries that were taken, all below it.
+    applied: AtomicU64,
 }
 
 impl Views {
@@ -208,7 +211,23 @@ impl Views {
             .spawn(move || writer.run(&commands))
             .map_err(io("start"))?;
         let notes = Notes::of(folder, vault.clone());
-        Ok(Views { shared, notes, searcher, vault, queue: Some(queue), room, thread: Some(thread), cursor })
+        Ok(Views {
+            shared,
+            notes,
+            searcher,
+            vault,
+            queue: Some(queue),
+            room,
+            thread: Some(thread),
+            cursor,
+            applied: cursor.into(),
+        })
+    }
+
+    /// Everything below this entry was taken. It stands still from the first commit on that could not be: what owners and
+    /// registers say of entries from there on is not the whole.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
     }
 
     /// Entries below this index were in the index when it was opened: follow from here.
@@ -255,7 +274,12 @@ impl Views {
             let document = &applied.document;
             (applied.entry, applied.at_ms, document.time_ms, document.sighted.as_deref())
         }))?;
-        self.send(Command::Add(documents))
+        let range = documents.first().zip(documents.last()).map(|(first, last)| first.entry..last.entry + 1);
+        self.send(Command::Add(documents))?;
+        if let Some(range) = range.filter(|range| range.start <= self.applied()) {
+            self.applied.fetch_max(range.end, Ordering::AcqRel);
+        }
+        Ok(())
     }
 
     /// Entries that match, newest first. A hit is a hint: the caller opens the entry and looks at its words.

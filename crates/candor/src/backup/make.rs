@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,7 +17,10 @@ use serde_json::json;
 use views::registers::Thing;
 use views::words::filter;
 
-use super::{Counted, DAY_MS, Folder, Manifest, Mark, Part, Segment, VERSION, hex, private, recipient, sync_folder};
+use super::{
+    Begun, Counted, DAY_MS, Folder, MARK_VERSION, Manifest, Mark, Part, Segment, VERSION, hex, private, recipient,
+    sync_folder,
+};
 use crate::beat::beat;
 use crate::config::Backup;
 use crate::trail::Trail;
@@ -26,6 +29,8 @@ use crate::trail::Trail;
 const FIRST: Duration = Duration::from_secs(300);
 /// Where a failed backup is tried again.
 const AGAIN: Duration = Duration::from_secs(3600);
+/// Of what is used again, one in so many files is hashed by a backup.
+const SHARES: u32 = 7;
 /// Files of the data directory that are part of a backup beside keys, people and journal.
 const CONFIGURED_BYTES_MAX: u64 = 16 << 20;
 
@@ -40,8 +45,18 @@ pub struct Made {
     pub expired: Vec<String>,
 }
 
-/// Makes a backup and prunes those whose time is over; `told` counts bytes written.
-pub fn make(trail: &Trail, config: &Backup, told: &mut dyn FnMut(u64)) -> Result<Made> {
+/// What making a backup is told.
+pub struct How<'a> {
+    /// The folder may have no backups although some that were made there live yet.
+    pub new_folder: bool,
+    /// Ends it early: what was copied of the journal is used by the next backup.
+    pub stop: &'a AtomicBool,
+    /// Counts bytes written.
+    pub told: &'a mut dyn FnMut(u64),
+}
+
+/// Makes a backup and prunes those whose time is over.
+pub fn make<'a>(trail: &'a Trail, config: &Backup, how: How<'a>) -> Result<Made> {
     let to = recipient(&config.recipient)?;
     let path = trail.paths.data.join(&config.folder);
     let inside = |path: &Path| {
@@ -52,19 +67,47 @@ pub fn make(trail: &Trail, config: &Backup, told: &mut dyn FnMut(u64)) -> Result
         bail!("backup: {} is in the data directory, and would be lost with it: set backup.folder", path.display());
     }
     let identity = trail.intake.reader().identity().clone();
-    let mark = Mark { v: VERSION, origin: identity.origin.clone(), vkey: identity.vkey.clone() };
+    let mark = Mark { v: MARK_VERSION, origin: identity.origin.clone(), vkey: identity.vkey.clone() };
+    let new = !path.join(super::MARK).exists();
+    if new && !how.new_folder {
+        refuse_empty(trail, &path)?;
+    }
     let folder = Folder::open(&path, &mark)?;
-    let mut backup = Making { trail, folder, to, written: 0, told };
+    let mut backup = Making { trail, folder, to, written: 0, how };
     backup.clear()?;
     let before = backup.folder.manifests()?;
-    backup.record_lost(&before)?;
+    if !new {
+        backup.record_lost(&before)?;
+    }
+    // What the recovery key of now does not open is not used again.
+    let usable = |to: &Option<String>| to.as_ref() == Some(&config.recipient);
+    let mut held: Vec<Segment> =
+        before.last().filter(|newest| usable(&newest.recipient)).map_or(Vec::new(), |newest| newest.segments.clone());
+    held.extend(
+        backup.folder.begun()?.filter(|begun| usable(&begun.recipient)).map_or(Vec::new(), |begun| begun.segments),
+    );
 
     let now = SystemClock.now();
+    // What has ended makes room for what is to come, and goes on its day even where nothing new can be written.
+    let mut expired = match before.last() {
+        Some(newest) => backup.prune(now, &newest.backup_id)?,
+        None => Vec::new(),
+    };
     let random = proof::encoding::hex(&RandomPool::default().take::<4>());
     let backup_id = format!("{}-{random}", now.rfc3339().replace(['-', ':', '.'], "").replace('T', "t").to_lowercase());
     let expires = UnixMillis(now.0 + u64::from(config.keep_days) * DAY_MS).rfc3339();
     // Most of the journal first, which takes long; then the entry, so that the backup has its own, and the rest.
-    let first = backup.journal(trail.intake.reader().size(), before.last().map_or(&[], |newest| &newest.segments))?;
+    let first = backup.journal(trail.intake.reader().size(), &held, true)?;
+    if backup.how.stop.load(Ordering::Acquire) {
+        backup.folder.keep_begun(&Begun {
+            v: VERSION,
+            recipient: Some(config.recipient.clone()),
+            segments: first.segments,
+        })?;
+        bail!("backup: it was stopped: what it copied is used by the next one");
+    }
+    // Nobody decides about keys while the rest and the keys are copied.
+    let alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"))?;
     let generation = trail.store.lock()?.generation();
     let fields = json!({
         "backup_id": backup_id, "size": trail.intake.reader().size(), "generation": generation, "expires": expires,
@@ -73,9 +116,10 @@ pub fn make(trail: &Trail, config: &Backup, told: &mut dyn FnMut(u64)) -> Result
     // If we stop before the manifest: the next backup says that this one is not there.
     trail.intake.submitter().close_frame()?;
     let published = trail.intake.reader().published();
-    let rest = backup.journal(published.size, &first.segments)?;
+    let rest = backup.journal(published.size, &first.segments, false)?;
     // Then the keys: what is copied of the journal never needs a key that the backup has not.
     let (state, generation) = backup.state(&backup_id)?;
+    drop(alone);
     let manifest = Manifest {
         v: VERSION,
         backup_id,
@@ -86,13 +130,15 @@ pub fn make(trail: &Trail, config: &Backup, told: &mut dyn FnMut(u64)) -> Result
         size: published.size,
         root: published.root.hex(),
         generation,
+        recipient: Some(config.recipient.clone()),
         journal_elsewhere: trail.config.journal.is_some(),
         segments: rest.segments,
         state,
     };
     let path = backup.folder.manifest_path(&manifest.backup_id);
     super::write_whole(&path, serde_json::to_string_pretty(&manifest)?.as_bytes())?;
-    let expired = backup.prune(now, &manifest.backup_id)?;
+    backup.folder.forget_begun()?;
+    expired.extend(backup.prune(now, &manifest.backup_id)?);
     let (copied, copied_bytes) = (first.copied.max(rest.copied), first.copied_bytes + rest.copied_bytes);
     Ok(Made { manifest, entry, copied, copied_bytes, expired })
 }
@@ -109,7 +155,37 @@ struct Making<'a> {
     folder: Folder,
     to: age::x25519::Recipient,
     written: u64,
-    told: &'a mut dyn FnMut(u64),
+    how: How<'a>,
+}
+
+/// Where the folder has no backups and the trail made some that live yet, the folder is not there: a disk that is not
+/// mounted, most often, and what is written below its mount point is not elsewhere.
+fn refuse_empty(trail: &Trail, path: &Path) -> Result<()> {
+    let past = trail.past()?;
+    for index in trail.views()?.newest(vec![filter("kind", "BACKUP_MADE")], 1)? {
+        let Some((_, facts)) = past.facts(index)? else { continue };
+        let text = |name| facts.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let lives = UnixMillis::parse(text("expires").as_bytes()).is_ok_and(|expires| expires > SystemClock.now());
+        if lives && !is_recorded(trail, text("backup_id"), "BACKUP_EXPIRED")? {
+            bail!(
+                "backup {}: there are no backups here, and that of {} is kept until {}: mount what belongs there, or say that the folder is new (candor backup run --new-folder)",
+                path.display(),
+                text("timestamp"),
+                text("expires")
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_recorded(trail: &Trail, id: &str, kind: &str) -> Result<bool> {
+    let past = trail.past()?;
+    for index in trail.views()?.find(Thing::Own, id, 8)? {
+        if past.facts(index)?.is_some_and(|(held, _)| held == kind) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Making<'_> {
@@ -132,16 +208,6 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn is_recorded(&self, id: &str, kind: &str) -> Result<bool> {
-        let past = self.trail.past()?;
-        for index in self.trail.views()?.find(Thing::Own, id, 8)? {
-            if past.facts(index)?.is_some_and(|(held, _)| held == kind) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Of a backup that was recorded and never came to its manifest, or was taken away by hand, it is recorded that it is
     /// not there.
     fn record_lost(&self, manifests: &[Manifest]) -> Result<()> {
@@ -149,7 +215,9 @@ impl Making<'_> {
         for index in self.trail.views()?.newest(vec![filter("kind", "BACKUP_MADE")], 1)? {
             let Some((_, facts)) = past.facts(index)? else { continue };
             let Some(id) = facts.get("backup_id").and_then(serde_json::Value::as_str) else { continue };
-            if !manifests.iter().any(|manifest| manifest.backup_id == id) && !self.is_recorded(id, "BACKUP_EXPIRED")? {
+            if !manifests.iter().any(|manifest| manifest.backup_id == id)
+                && !is_recorded(self.trail, id, "BACKUP_EXPIRED")?
+            {
                 self.trail.intake.own_one("BACKUP_EXPIRED", json!({"backup_id": id}))?;
             }
         }
@@ -180,20 +248,25 @@ impl Making<'_> {
             .and_then(|()| sync_folder(&path))
             .with_context(|| format!("write {}", path.display()))?;
         self.written += counted.bytes;
-        (self.told)(self.written);
+        (self.how.told)(self.written);
         Ok(Part { file, bytes: counted.bytes, sha256 })
     }
 
-    /// The segments up to a size; those that are in the folder already and did not change are not copied.
-    fn journal(&mut self, size: u64, before: &[Segment]) -> Result<Copied> {
+    /// The segments up to a size; those that are in the folder already and did not change are not copied. The first time
+    /// takes long: it can be stopped, and looks at some of what it uses again.
+    fn journal(&mut self, size: u64, before: &[Segment], first: bool) -> Result<Copied> {
         if self.trail.config.journal.is_some() {
             return Ok(Copied { segments: Vec::new(), copied: 0, copied_bytes: 0 });
         }
         let held: HashMap<u32, &Segment> = before.iter().map(|segment| (segment.number, segment)).collect();
         let (last, end) = self.trail.intake.reader().end_of(size)?;
+        let share = SystemClock.now().day() % SHARES;
         let mut segments = Vec::new();
         let (mut copied, mut copied_bytes) = (0, 0);
         for number in 0..=last {
+            if first && self.how.stop.load(Ordering::Acquire) {
+                break;
+            }
             let path = self.trail.paths.journal().join(ledger::segment::file_name(number));
             let mut file = File::open(&path).with_context(|| format!("read {}", path.display()))?;
             let meta = file.metadata().with_context(|| format!("read {}", path.display()))?;
@@ -202,6 +275,8 @@ impl Making<'_> {
             let same = held.get(&number).filter(|held| {
                 (held.length, held.inode, held.changed_ns) == (length, meta.ino(), changed_ns)
                     && std::fs::metadata(self.folder.file(&held.part)).is_ok_and(|there| there.len() == held.part.bytes)
+                    // A week's backups look at each once: what has rotted there is copied again.
+                    && (!first || number % SHARES != share || self.folder.check(&held.part).is_ok())
             });
             if let Some(same) = same {
                 segments.push((*same).clone());
@@ -308,7 +383,7 @@ impl Making<'_> {
     }
 
     fn record_expired(&self, id: &str) -> Result<()> {
-        if !self.is_recorded(id, "BACKUP_EXPIRED")? {
+        if !is_recorded(self.trail, id, "BACKUP_EXPIRED")? {
             self.trail.intake.own_one("BACKUP_EXPIRED", json!({"backup_id": id}))?;
         }
         let path = self.folder.manifest_path(id).with_extension("expired");
@@ -325,8 +400,13 @@ impl Making<'_> {
                 self.folder.path.display()
             );
         }
-        let named: HashSet<&str> =
-            manifests.iter().flat_map(|manifest| manifest.parts()).map(|part| part.file.as_str()).collect();
+        let begun = self.folder.begun()?.map_or(Vec::new(), |begun| begun.segments);
+        let named: HashSet<&str> = manifests
+            .iter()
+            .flat_map(|manifest| manifest.parts())
+            .chain(begun.iter().map(|segment| &segment.part))
+            .map(|part| part.file.as_str())
+            .collect();
         for name in self.folder.names("files")? {
             if !named.contains(name.as_str()) {
                 let path = self.folder.path.join("files").join(&name);
@@ -363,10 +443,9 @@ pub fn serve(trail: &Trail, config: &Backup, stop: &AtomicBool) {
     step_back(LAST);
     let every = Duration::from_secs(u64::from(config.every_hours) * 3600);
     beat(stop, FIRST, || {
-        let alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"));
-        let made = alone.and_then(|_alone| make(trail, config, &mut |_| {}));
-        let pause = match made {
+        let pause = match make(trail, config, How { new_folder: false, stop, told: &mut |_| {} }) {
             Ok(_) => every,
+            Err(_) if stop.load(Ordering::Acquire) => every,
             Err(error) => {
                 eprintln!("candor: no backup could be made: {error:#}: it is tried again in an hour");
                 AGAIN

@@ -17,13 +17,17 @@ use proof::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use make::{make, serve};
+pub use make::{How, make, serve};
 pub use restore::{Asked, accept, last_checkpoint, refuse_restored, restore};
 
 const MARK: &str = "candor-backup.json";
 /// Where in the data directory the key store is copied to while a backup is made.
 pub const WORK: &str = "backup.tmp";
-const VERSION: u16 = 1;
+/// Of manifests; the folder's own mark is of version 1.
+const VERSION: u16 = 2;
+const MARK_VERSION: u16 = 1;
+/// What a backup that was stopped has copied.
+const BEGUN: &str = "begun.json";
 const DAY_MS: u64 = 86_400_000;
 /// Of a manifest: a hundred thousand segments.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -75,6 +79,9 @@ pub struct Manifest {
     pub size: u64,
     root: String,
     pub generation: u64,
+    /// Whom its files are encrypted to; from version 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
     /// Whether the journal is in a bucket, which keeps it itself.
     journal_elsewhere: bool,
     segments: Vec<Segment>,
@@ -82,6 +89,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Version 1 does not say whom it is encrypted to.
+    fn is_known(&self) -> bool {
+        self.v == 1 && self.recipient.is_none() || self.v == VERSION && self.recipient.is_some()
+    }
+
     fn parts(&self) -> impl Iterator<Item = &Part> {
         self.segments.iter().map(|segment| &segment.part).chain([&self.state])
     }
@@ -96,21 +108,33 @@ impl Manifest {
     }
 }
 
+/// What a backup that was stopped has copied of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    v: u16,
+    recipient: Option<String>,
+    segments: Vec<Segment>,
+}
+
 /// A folder of backups.
 pub struct Folder {
     path: PathBuf,
     _lock: File,
 }
 
+/// Whether it is a name in the folder, and no path to elsewhere.
+fn is_plain(name: &str) -> bool {
+    let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(plain)
+}
+
 impl Manifest {
     /// Whether it has the name of its file, and names files of its folder alone: who can write there writes no paths.
     fn is_plain(&self, name: &str) -> bool {
-        let plain = |name: &str| {
-            !name.starts_with('.') && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
-        };
         name.strip_suffix(".json") == Some(&*self.backup_id)
-            && plain(name)
-            && self.parts().all(|part| !part.file.is_empty() && plain(&part.file))
+            && is_plain(name)
+            && self.parts().all(|part| is_plain(&part.file))
     }
 }
 
@@ -162,8 +186,8 @@ impl Folder {
                 .and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes))
                 .with_context(|| format!("read {}", path.display()))?;
             match serde_json::from_slice::<Manifest>(&bytes) {
-                Ok(manifest) if manifest.v == VERSION && manifest.is_plain(&name) => all.push(manifest),
-                Ok(manifest) if manifest.v == VERSION => {
+                Ok(manifest) if manifest.is_known() && manifest.is_plain(&name) => all.push(manifest),
+                Ok(manifest) if manifest.is_known() => {
                     eprintln!(
                         "candor: backup {name}: its manifest names what is not in its folder: it is none of ours"
                     );
@@ -183,6 +207,36 @@ impl Folder {
             names.extend(item?.file_name().into_string());
         }
         Ok(names)
+    }
+
+    /// What a backup that was stopped has copied. One that does not read is none: it is copied again.
+    fn begun(&self) -> Result<Option<Begun>> {
+        let path = self.path.join(BEGUN);
+        let mut bytes = Vec::new();
+        match File::open(&path).and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => {
+                read.with_context(|| format!("read {}", path.display()))?;
+                let begun: Option<Begun> = serde_json::from_slice(&bytes).ok();
+                Ok(begun.filter(|begun| {
+                    begun.v == VERSION && begun.segments.iter().all(|segment| is_plain(&segment.part.file))
+                }))
+            }
+        }
+    }
+
+    fn keep_begun(&self, begun: &Begun) -> Result<()> {
+        write_whole(&self.path.join(BEGUN), serde_json::to_string(begun)?.as_bytes())
+    }
+
+    fn forget_begun(&self) -> Result<()> {
+        let path = self.path.join(BEGUN);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn file(&self, part: &Part) -> PathBuf {
@@ -212,8 +266,23 @@ impl Folder {
     }
 }
 
+/// Opens a file of the folder, and nothing else that somebody put under its name.
+fn in_folder(options: &mut std::fs::OpenOptions, path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path)
+}
+
 fn lock(path: &Path) -> Result<File> {
-    let file = File::create(path.join("lock")).with_context(|| format!("lock {}", path.display()))?;
+    let place = path.join("lock");
+    let made = in_folder(std::fs::OpenOptions::new().write(true).create(true).truncate(false), &place);
+    let file = match made {
+        // A snapshot, or a mount that is only read.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            in_folder(std::fs::OpenOptions::new().read(true), &place)
+        }
+        made => made,
+    };
+    let file = file.with_context(|| format!("lock {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => bail!("backup {}: another process is at it", path.display()),
@@ -240,7 +309,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn private(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    in_folder(std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600), path)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

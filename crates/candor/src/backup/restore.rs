@@ -38,6 +38,8 @@ pub struct Restored {
     pub manifest: Manifest,
     /// Entries that its journal has.
     pub size: u64,
+    /// Entries at the end of a journal from elsewhere that nothing in it signs.
+    pub unsigned: u64,
     /// Entries that were signed after the backup, as far as a mark elsewhere knows; none where there is no such mark.
     pub missing: Option<u64>,
 }
@@ -98,19 +100,24 @@ pub fn restore(asked: &Asked<'_>, told: &mut dyn FnMut(u64)) -> Result<Restored>
     let work = data.with_file_name(format!("{}.restoring", name.to_string_lossy()));
     let _ = std::fs::remove_dir_all(&work);
     crate::trail::make_private(&work)?;
+    let unfinished = Unfinished(&work);
     let mut restoring = Restoring { folder: &folder, identities: &identities, done: 0, told };
     match journal {
         Some(journal) => copy_journal(journal, &work)?,
         None => manifest.segments.iter().try_for_each(|segment| restoring.segment(segment, &work))?,
     }
     restoring.state(&manifest.state, &work)?;
-    let (size, keys) = check(&work, &manifest, journal.is_some())?;
+    let Checked { size, unsigned, keys } = check(&work, &manifest, journal.is_some())?;
     if key.is_some_and(|key| !keys.iter().any(|held| held == key)) {
         bail!("restore: this backup is of another trail than --key says: its key is {}", manifest.vkey);
     }
-    let missing = missing(&work, size)?;
+    // A bucket has all that was signed since: the mark elsewhere is held against it when the trail opens.
+    let whole = manifest.journal_elsewhere && journal.is_none();
+    let missing = if whole { Some(0) } else { missing(&work, size)? };
     let mark = RestoredFrom { v: 1, backup_id: manifest.backup_id.clone(), made: manifest.made.clone(), size };
-    write_whole(&work.join("keys").join(MARK), serde_json::to_string(&mark)?.as_bytes())?;
+    if !whole {
+        write_whole(&work.join("keys").join(MARK), serde_json::to_string(&mark)?.as_bytes())?;
+    }
     // The names of what was written are durable before the place has its name.
     for item in std::fs::read_dir(&work).with_context(|| format!("list {}", work.display()))? {
         let path = item.with_context(|| format!("list {}", work.display()))?.path();
@@ -118,8 +125,20 @@ pub fn restore(asked: &Asked<'_>, told: &mut dyn FnMut(u64)) -> Result<Restored>
     }
     let _ = std::fs::remove_dir(data);
     std::fs::rename(&work, data).with_context(|| format!("rename {}", work.display()))?;
+    std::mem::forget(unfinished);
     super::sync_folder(data)?;
-    Ok(Restored { manifest, size, missing })
+    Ok(Restored { manifest, size, unsigned, missing })
+}
+
+/// What is decrypted until it has its place: it has keys in clear, and goes with whatever stops the restoring.
+struct Unfinished<'a>(&'a Path);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(self.0) {
+            eprintln!("candor: {} has keys in clear and could not be removed ({error}): remove it", self.0.display());
+        }
+    }
 }
 
 struct Restoring<'a> {
@@ -178,16 +197,23 @@ impl Restoring<'_> {
     }
 }
 
+/// What was found of a restored trail.
+struct Checked {
+    size: u64,
+    unsigned: u64,
+    keys: Vec<String>,
+}
+
 /// What was restored is the trail that the manifest speaks of, whole, and its keys open.
-fn check(work: &Path, manifest: &Manifest, newer: bool) -> Result<(u64, Vec<String>)> {
-    let (mut size, mut held) = (manifest.size, Vec::new());
+fn check(work: &Path, manifest: &Manifest, newer: bool) -> Result<Checked> {
+    let (mut size, mut unsigned, mut held) = (manifest.size, 0, Vec::new());
     if !manifest.journal_elsewhere || newer {
         let disk = RealDisk::read_only(&work.join("journal"));
         let report = verify::verify(&disk as &dyn Disk, &Options::default(), &Progress::default(), &|_, _| {})?;
         if let Some(finding) = report.finding {
             bail!("restore: the journal of this backup does not hold: {finding}: try an older one (--backup ID)");
         }
-        (size, held) = (report.entries, report.keys);
+        (size, unsigned, held) = (report.entries, report.unsigned_tail, report.keys);
         let fits = if newer { size >= manifest.size } else { size == manifest.size };
         if !fits || report.vkey != manifest.vkey {
             bail!("restore: the journal has {size} entries, the backup names {} of {}", manifest.size, manifest.origin);
@@ -207,7 +233,7 @@ fn check(work: &Path, manifest: &Manifest, newer: bool) -> Result<(u64, Vec<Stri
             bail!("restore: the keys of this backup are not those that it names");
         }
     }
-    Ok((size, held))
+    Ok(Checked { size, unsigned, keys: held })
 }
 
 /// What a high-water mark on another path knows that the backup has not.
@@ -229,9 +255,16 @@ pub fn refuse_restored(paths: &Paths, config: &Config) -> Result<()> {
     let copy = config.high_water_copy.as_ref().map(|copy| HighWater::read(&paths.data.join(copy), None)).transpose()?;
     match copy.flatten() {
         // Who wrote it is checked when the trail opens.
-        Some(mark) if mark.size <= from.size => {
+        Some(mark) if mark.size == from.size && closes(paths, &mark)? => {
             std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
         }
+        Some(mark) if mark.size <= from.size => bail!(
+            "open {}: it was restored from the backup of {}, and the high-water mark elsewhere may be a second older than what was signed last: if nothing was signed after it, say so (candor restore --nothing-newer --data {}); else open a successor (candor init --data NEW --succeeds {})",
+            paths.data.display(),
+            from.made,
+            paths.data.display(),
+            paths.data.display()
+        ),
         Some(mark) => bail!(
             "open {}: it was restored from the backup of {}, and {} signed entries after it are missing: it does not go on; open a successor (candor init --data NEW --succeeds {})",
             paths.data.display(),
@@ -248,6 +281,16 @@ pub fn refuse_restored(paths: &Paths, config: &Config) -> Result<()> {
             paths.data.display()
         ),
     }
+}
+
+/// Whether a mark names the frame without entries that ends the journal. Such a frame comes after a second of idleness or at
+/// a stop, and the first entry after it moves the mark before anybody is answered: so nothing was answered after it.
+fn closes(paths: &Paths, mark: &HighWater) -> Result<bool> {
+    let disk = RealDisk::read_only(&paths.journal());
+    let Some(last) = disk.segments()?.checked_sub(1) else { return Ok(false) };
+    let scan = ledger::directory::scan(&disk, last, |_, _| Ok(()))?;
+    let closing = scan.frames.last().map(|frame| &frame.header);
+    Ok(closing.is_some_and(|header| header.count == 0 && header.number == mark.frame && header.digest == mark.digest))
 }
 
 /// Its owner says that nothing was signed after the backup: the trail goes on, and says so. Gives the entry.

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Data, Output};
-use crate::backup::{self, Asked, Folder, Manifest};
+use crate::backup::{self, Asked, Folder, How, Manifest};
 use crate::config::Config;
 use crate::control::{self, On, OnTrail};
 use crate::progress::Progress;
@@ -37,6 +37,10 @@ enum BackupCommand {
     Run {
         #[command(flatten)]
         data: Data,
+        /// The folder has no backups yet although this trail made some elsewhere: it was changed in candor.toml. Without
+        /// this an empty folder is taken for a disk that is not mounted.
+        #[arg(long)]
+        new_folder: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -64,15 +68,20 @@ impl OnTrail for Backup {
         }
     }
 
+    fn alone(&self) -> bool {
+        false
+    }
+
     fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
-        let BackupCommand::Run { output, .. } = &self.command else {
+        let BackupCommand::Run { output, new_folder, .. } = &self.command else {
             bail!("backup: this command needs no server");
         };
         let config = on.trail.config.backup.as_ref().context(
             "backup: candor.toml does not say where: set backup.folder and backup.recipient (candor backup key FILE makes one)",
         )?;
         let mut progress = Progress::new("writing", None);
-        let made = backup::make(on.trail, config, &mut |bytes| progress.set(bytes))?;
+        let how = How { new_folder: *new_folder, stop: on.stop, told: &mut |bytes| progress.set(bytes) };
+        let made = backup::make(on.trail, config, how)?;
         let manifest = &made.manifest;
         if output.json {
             let expired = &made.expired;
@@ -187,13 +196,19 @@ impl Restore {
             if self.output.json {
                 println!(
                     "{}",
-                    json!({"backup_id": manifest.backup_id, "size": restored.size, "made": manifest.made, "vkey": manifest.vkey, "missing": restored.missing})
+                    json!({"backup_id": manifest.backup_id, "size": restored.size, "made": manifest.made, "vkey": manifest.vkey, "missing": restored.missing, "unsigned": restored.unsigned})
                 );
             } else {
                 println!(
                     "restored  {} entries of {}, and the keys to them; the journal holds",
                     restored.size, manifest.made
                 );
+                if restored.unsigned > 0 {
+                    println!(
+                        "its last {} entries are not signed yet: who had write access to that journal can have put them there; the first start signs them",
+                        restored.unsigned
+                    );
+                }
                 if self.key.is_none() {
                     println!("its key is  {}: compare it with what you have from before (--key does)", manifest.vkey);
                 }

@@ -17,7 +17,7 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer};
-use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
+use object_store::{Error, GetOptions, GetRange, ObjectStore, PutMode, PutOptions, RetryConfig, UpdateVersion};
 use proof::encoding::base64;
 use proof::hash::sha256;
 use serde::Deserialize;
@@ -343,13 +343,56 @@ impl Bucket {
         })
     }
 
+    /// Bytes of an object and the tag of that version; none where there is no such object.
+    ///
+    /// # Errors
+    /// The store does not answer, or tells no tags.
+    pub fn get_tagged(&self, name: &str) -> io::Result<Option<(Bytes, String)>> {
+        let path = Path::from(self.url.key(name));
+        again(|| {
+            let read = async {
+                let found = self.s3.get_opts(&path, GetOptions::default()).await?;
+                let tag = found.meta.e_tag.clone();
+                Ok((found.bytes().await?, tag))
+            };
+            match self.runtime.block_on(read) {
+                Ok((bytes, Some(tag))) => Ok(Some((bytes, tag))),
+                Ok((_, None)) => Err(other("the store tells no tags of objects")),
+                Err(Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(failed(&error)),
+            }
+        })
+    }
+
+    /// Writes over the version of an object that has the tag `before`, or makes it where there is none; gives the new tag.
+    ///
+    /// # Errors
+    /// Another version stands there, or it is not known whether it was written.
+    pub fn swap(&self, name: &str, bytes: &Bytes, before: Option<&str>) -> Result<String, NotMade> {
+        let mode = match before {
+            Some(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None }),
+            None => PutMode::Create,
+        };
+        let options = PutOptions { mode, ..PutOptions::default() };
+        let path = Path::from(self.url.key(name));
+        match self.runtime.block_on(self.s3.put_opts(&path, bytes.clone().into(), options)) {
+            Ok(made) => made.e_tag.ok_or_else(|| NotMade::Unclear(other("the store tells no tags of objects"))),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Err(NotMade::Taken),
+            Err(error) => Err(NotMade::Unclear(failed(&error))),
+        }
+    }
+
     /// Removes an object that nothing locks: what a probe left.
     ///
     /// # Errors
     /// The store refuses.
     pub fn delete(&self, name: &str) -> io::Result<()> {
-        let path = Path::from(self.url.key(name));
-        self.runtime.block_on(self.s3.delete(&path)).map_err(|error| failed(&error))
+        // One by one: `object_store` asks for several at a time, with a body.
+        again(|| match self.signed(Method::DELETE, name, &[], &[], &Bytes::new())? {
+            (200 | 204 | 404, _) => Ok(()),
+            (403, _) => Err(io::Error::new(io::ErrorKind::PermissionDenied, "the store refuses these credentials")),
+            (status, _) => Err(other(format!("the store answered with {status}"))),
+        })
     }
 
     /// All versions and delete markers of the objects whose names begin so; of each object the newest first.

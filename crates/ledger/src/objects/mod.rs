@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+pub use bytes::Bytes;
 
 pub use bucket::{Bucket, Credentials, Locking, NotMade, Version};
 pub use journal::ObjectJournal;

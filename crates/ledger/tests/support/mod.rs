@@ -40,6 +40,8 @@ struct File {
     named: bool,
     /// What a sync that failed left in memory alone: the kernel calls it clean, so a later sync does not write it either.
     gone: Vec<std::ops::Range<usize>>,
+    /// What had its name before, and has it again where the new one does not become durable.
+    before: Option<Box<File>>,
 }
 
 /// How the n-th call is to fail.
@@ -86,8 +88,12 @@ impl SimDisk {
         let mut files = HashMap::new();
         for (place, (name, file)) in self.files.lock().unwrap().iter().enumerate() {
             let dice = sha256(&[seed.to_be_bytes(), (place as u64).to_be_bytes()].concat()).0;
+            let mut file = file;
             if !file.named && dice[0] % 2 == 0 {
-                continue;
+                match &file.before {
+                    Some(before) => file = before.as_ref(),
+                    None => continue,
+                }
             }
             let common = file.durable.iter().zip(&file.seen).take_while(|(a, b)| a == b).count();
             assert_eq!(common, file.durable.len(), "this disk only appends");
@@ -108,7 +114,7 @@ impl SimDisk {
                 let end = range.end.min(after.len());
                 after[range.start.min(end)..end].fill(0);
             }
-            files.insert(name.clone(), File { seen: after.clone(), durable: after, named: true, gone: Vec::new() });
+            files.insert(name.clone(), File { seen: after.clone(), durable: after, named: true, ..File::default() });
         }
         Arc::new(SimDisk { files: Mutex::new(files), ..SimDisk::default() })
     }
@@ -125,7 +131,7 @@ impl SimDisk {
         self.files
             .lock()
             .unwrap()
-            .insert(name.to_owned(), File { seen: bytes.clone(), durable: bytes, named: true, gone: Vec::new() });
+            .insert(name.to_owned(), File { seen: bytes.clone(), durable: bytes, named: true, ..File::default() });
     }
 
     pub fn delete(&self, name: &str) {
@@ -200,7 +206,9 @@ impl Disk for SimDisk {
     }
     fn sync_folder(&self) -> io::Result<()> {
         self.change(|files, half| {
-            files.values_mut().take(if half { 1 } else { usize::MAX }).for_each(|file| file.named = true);
+            for file in files.values_mut().take(if half { 1 } else { usize::MAX }) {
+                (file.named, file.before) = (true, None);
+            }
             Ok(())
         })
     }
@@ -215,7 +223,10 @@ impl Disk for SimDisk {
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(|files, _| {
-            let file = files.remove(from).ok_or_else(missing)?;
+            let mut file = files.remove(from).ok_or_else(missing)?;
+            file.named = false;
+            // Of names that were not durable yet the last durable one comes back.
+            file.before = files.remove(to).and_then(|old| if old.named { Some(Box::new(old)) } else { old.before });
             files.insert(to.to_owned(), file);
             Ok(())
         })

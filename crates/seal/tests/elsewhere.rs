@@ -1,0 +1,303 @@
+//! The key store's pages in a second place: another machine goes on from it, two writers never both do, a stop at any call
+//! loses nothing that was durable, and what was destroyed is gone there too.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use record::identifier::IdentifierType::CustomerId;
+use seal::elsewhere::{Elsewhere, Held};
+use seal::error::Error;
+use seal::master::MasterKey;
+use seal::random::RandomPool;
+use seal::shared::SharedStore;
+use seal::store::{KeyStore, Resolved};
+use tempfile::TempDir;
+
+const TODAY: u32 = 20_000;
+const ORIGIN: &str = "audit.example/log1";
+
+fn master() -> MasterKey {
+    MasterKey::parse(&"5a".repeat(32)).expect("a key")
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+type Objects = BTreeMap<String, (Vec<u8>, u64)>;
+
+/// A place in memory.
+#[derive(Clone, Default)]
+struct Place {
+    objects: Arc<Mutex<Objects>>,
+    /// The writes from this one on are not answered: the process has stopped. The first of them may be done or not.
+    stops: Arc<Mutex<Option<(u64, bool)>>>,
+    writes: Arc<Mutex<u64>>,
+}
+
+impl Place {
+    /// Another machine's way to the same objects.
+    fn anew(&self) -> Place {
+        Place { objects: Arc::clone(&self.objects), ..Place::default() }
+    }
+
+    fn copy(&self) -> Objects {
+        self.objects.lock().expect("held").clone()
+    }
+
+    fn boxed(&self) -> Option<Box<dyn Elsewhere>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&mut Objects, u64) -> T) -> io::Result<T> {
+        let mut writes = self.writes.lock().expect("held");
+        *writes += 1;
+        let stops = *self.stops.lock().expect("held");
+        let lost = || io::Error::other("no answer");
+        match stops {
+            Some((at, _)) if *writes > at => return Err(lost()),
+            Some((at, false)) if *writes == at => return Err(lost()),
+            _ => {}
+        }
+        let mut objects = self.objects.lock().expect("held");
+        let tag = objects.values().map(|(_, tag)| *tag).max().unwrap_or_default() + 1;
+        let done = work(&mut objects, tag);
+        if stops.is_some_and(|(at, _)| *writes == at) { Err(lost()) } else { Ok(done) }
+    }
+}
+
+impl Elsewhere for Place {
+    fn make(&self, name: &str, bytes: Vec<u8>) -> io::Result<bool> {
+        self.write(|objects, tag| {
+            let free = !objects.contains_key(name);
+            if free {
+                objects.insert(name.to_owned(), (bytes, tag));
+            }
+            free
+        })
+    }
+
+    fn get(&self, name: &str) -> io::Result<Option<Held>> {
+        let objects = self.objects.lock().expect("held");
+        Ok(objects.get(name).map(|(bytes, tag)| Held { bytes: bytes.clone(), tag: tag.to_string() }))
+    }
+
+    fn swap(&self, name: &str, bytes: Vec<u8>, before: Option<&str>) -> io::Result<Option<String>> {
+        self.write(|objects, tag| {
+            let held = objects.get(name).map(|(_, tag)| tag.to_string());
+            let fits = held.as_deref() == before;
+            if fits {
+                objects.insert(name.to_owned(), (bytes, tag));
+            }
+            fits.then(|| tag.to_string())
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.write(|objects, _| objects.remove(name)).map(drop)
+    }
+}
+
+fn number(store: &mut KeyStore, customer: &str) -> Option<u64> {
+    let tag = store.identifier_tag(CustomerId, customer);
+    match store.resolve(&[tag], TODAY).expect("readable") {
+        Resolved::Subject { subject, .. } => Some(subject.number),
+        Resolved::Erased => None,
+    }
+}
+
+fn sealing(store: &mut KeyStore, number: u64) -> Option<[u8; 32]> {
+    store.subject(number).expect("readable").map(|subject| *subject.sealing.expose())
+}
+
+#[test]
+fn another_machine_goes_on_and_the_first_is_told() {
+    let (place, here) = (Place::default(), folder());
+    let mut first = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+    let numbers: Vec<u64> = (0..200).map(|i| number(&mut first, &format!("c-{i}")).expect("living")).collect();
+    first.commit().expect("durable");
+    first.destroy_subjects(&[numbers[5]], TODAY).expect("destroyed");
+    let key = sealing(&mut first, numbers[7]);
+
+    // Of the folder nothing is left.
+    let there = folder();
+    let mut second = KeyStore::open_with(there.path(), master(), place.anew().boxed()).expect("it opens");
+    assert_eq!(second.generation(), first.generation());
+    assert_eq!(sealing(&mut second, numbers[7]), key);
+    assert_eq!((number(&mut second, "c-7"), number(&mut second, "c-5")), (Some(numbers[7]), None));
+    // Who wrote before is told at its next key, or at its next destruction, and is not believed any more.
+    number(&mut first, "late");
+    assert!(matches!(first.commit(), Err(Error::TakenOver)));
+    assert!(first.commit().is_err());
+    let new = number(&mut second, "new").expect("living");
+    second.commit().expect("durable");
+    second.rewrap(MasterKey::parse(&"6b".repeat(32)).expect("a key")).expect("rewrapped");
+    drop(second);
+
+    // The first machine takes over again: its folder catches up, by the new master key alone.
+    assert!(matches!(KeyStore::open_with(here.path(), master(), place.anew().boxed()), Err(Error::WrongMasterKey)));
+    let new_master = MasterKey::parse(&"6b".repeat(32)).expect("a key");
+    let mut third = KeyStore::open_with(here.path(), new_master, place.anew().boxed()).expect("it opens");
+    assert_eq!(number(&mut third, "new"), Some(new));
+    assert_eq!(number(&mut third, "c-5"), None);
+    let mut fourth =
+        KeyStore::open_with(there.path(), MasterKey::parse(&"6b".repeat(32)).expect("a key"), place.anew().boxed())
+            .expect("it opens");
+    assert!(matches!(third.destroy_subjects(&[numbers[9]], TODAY), Err(Error::TakenOver)));
+    assert!(number(&mut fourth, "c-9").is_some());
+}
+
+#[test]
+fn a_stop_at_any_write_loses_nothing_that_was_durable() {
+    let new_master = || MasterKey::parse(&"6b".repeat(32)).expect("a key");
+    let mut at = 0;
+    loop {
+        at += 1;
+        let mut ended = false;
+        for done in [false, true] {
+            let (place, here) = (Place::default(), folder());
+            let mut store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+            let before = *place.writes.lock().expect("held");
+            *place.stops.lock().expect("held") = Some((before + at, done));
+            let (mut durable, mut destroyed, mut rewrapped) = (Vec::new(), Vec::new(), false);
+            let mut work = || -> Result<(), Error> {
+                for round in 0..3 {
+                    let name = |i: u32| format!("c-{round}-{i}");
+                    let made: Vec<u64> = (0..5).map(|i| number(&mut store, &name(i)).expect("living")).collect();
+                    store.commit()?;
+                    durable.extend((0..5).map(name).zip(&made).map(|(name, number)| (name, *number)));
+                    destroyed.push((name(0), false));
+                    store.destroy_subjects(&made[..1], TODAY)?;
+                    destroyed.last_mut().expect("pushed").1 = true;
+                }
+                rewrapped = true;
+                store.rewrap(new_master())?;
+                Ok(())
+            };
+            ended = work().is_ok();
+            drop(store);
+            // By the folder and the place, and by the place alone.
+            for folder in [here, folder()] {
+                let open = |master| KeyStore::open_with(folder.path(), master, place.anew().boxed());
+                let mut store = match open(master()) {
+                    Err(Error::WrongMasterKey) if rewrapped => open(new_master()).expect("the new key opens"),
+                    opened => opened.unwrap_or_else(|error| panic!("write {at}: {error}")),
+                };
+                for (name, held) in &durable {
+                    let gone = destroyed.iter().find(|(gone, _)| gone == name);
+                    match (number(&mut store, name), gone) {
+                        (Some(found), None | Some((_, false))) => assert_eq!(found, *held, "write {at}"),
+                        (None, Some(_)) => {}
+                        (found, gone) => panic!("write {at}: {name} is {found:?}, and was destroyed: {gone:?}"),
+                    }
+                }
+                number(&mut store, "afterwards");
+                store.commit().expect("it goes on");
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(at > 10, "{at} writes");
+}
+
+#[test]
+fn what_was_destroyed_opens_by_no_older_object() {
+    let (place, here) = (Place::default(), folder());
+    let mut store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+    let numbers: Vec<u64> = (0..300).map(|i| number(&mut store, &format!("c-{i}")).expect("living")).collect();
+    store.commit().expect("durable");
+    let before = place.copy();
+    store.destroy_subjects(&[numbers[3]], TODAY).expect("destroyed");
+    drop(store);
+    // With the master key and the head of now, all that is older: the batches of before instead of those of now.
+    let mut mixed = place.copy();
+    let newer: Vec<String> = mixed.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
+    assert!(!newer.is_empty());
+    newer.iter().for_each(|name| drop(mixed.remove(name)));
+    let put_back = Place { objects: Arc::new(Mutex::new(mixed)), ..Place::default() };
+    let opened = KeyStore::open_with(folder().path(), master(), put_back.boxed());
+    assert!(matches!(opened, Err(Error::Corrupt { .. })), "{opened:?}");
+    // And to a folder that has seen more, a place that was put back is no place to go on from.
+    let put_back = Place { objects: Arc::new(Mutex::new(before)), ..Place::default() };
+    let opened = KeyStore::open_with(here.path(), master(), put_back.boxed());
+    assert!(matches!(opened, Err(Error::Corrupt { .. })), "{opened:?}");
+    KeyStore::open_with(here.path(), master(), place.anew().boxed()).expect("the folder is as it was");
+}
+
+#[test]
+fn whatever_is_changed_there_is_refused_and_the_folder_stays() {
+    let (place, here) = (Place::default(), folder());
+    let mut store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+    (0..20).for_each(|i| assert!(number(&mut store, &format!("c-{i}")).is_some()));
+    store.commit().expect("durable");
+    drop(store);
+    let whole = place.copy();
+    for (name, (bytes, tag)) in &whole {
+        for at in [0, bytes.len() / 2, bytes.len() - 1] {
+            let mut changed = whole.clone();
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            changed.insert(name.clone(), (bytes, *tag));
+            let changed = Place { objects: Arc::new(Mutex::new(changed)), ..Place::default() };
+            let opened = KeyStore::open_with(folder().path(), master(), changed.boxed());
+            assert!(opened.is_err(), "{name}, byte {at}");
+        }
+    }
+    // Two objects in each other's place.
+    let mut swapped = whole.clone();
+    let names: Vec<String> = whole.keys().filter(|name| name.starts_with("change/")).cloned().collect();
+    swapped.insert(names[0].clone(), whole[&names[1]].clone());
+    let swapped = Place { objects: Arc::new(Mutex::new(swapped)), ..Place::default() };
+    assert!(KeyStore::open_with(folder().path(), master(), swapped.boxed()).is_err());
+    // Another trail's folder, and a place that has another trail's keys.
+    let other = folder();
+    drop(KeyStore::create(other.path(), master(), "audit.example/log2").expect("a store"));
+    assert!(matches!(KeyStore::open_with(other.path(), master(), place.anew().boxed()), Err(Error::Corrupt { .. })));
+    assert!(KeyStore::create_with(folder().path(), master(), ORIGIN, place.anew().boxed()).is_err());
+    let mut store = KeyStore::open_with(here.path(), master(), place.anew().boxed()).expect("it opens");
+    assert!(number(&mut store, "c-4").is_some());
+}
+
+#[test]
+fn a_folder_that_had_its_keys_alone_puts_them_there() {
+    let (place, here) = (Place::default(), folder());
+    let mut store = KeyStore::create(here.path(), master(), ORIGIN).expect("a store");
+    let held = number(&mut store, "c-1").expect("living");
+    store.commit().expect("durable");
+    drop(store);
+    let mut store = KeyStore::open_with(here.path(), master(), place.boxed()).expect("it opens");
+    let later = number(&mut store, "c-2").expect("living");
+    store.commit().expect("durable");
+    drop(store);
+    let mut store = KeyStore::open_with(folder().path(), master(), place.anew().boxed()).expect("it opens");
+    assert_eq!((number(&mut store, "c-1"), number(&mut store, "c-2")), (Some(held), Some(later)));
+}
+
+#[test]
+fn many_batches_become_one_copy_and_are_removed() {
+    let (place, here) = (Place::default(), folder());
+    let store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+    let shared = SharedStore::new(store);
+    let mut numbers = Vec::new();
+    for i in 0..4200 {
+        let mut store = shared.lock().expect("free");
+        numbers.push(number(&mut store, &format!("c-{i}")).expect("living"));
+        let ticket = store.ticket();
+        drop(store);
+        shared.ensure(ticket).expect("durable");
+        shared.tidy().expect("tidied");
+    }
+    drop(shared);
+    let objects = place.copy();
+    assert!(objects.keys().any(|name| name.starts_with("base/")));
+    assert!(objects.len() < 200, "{} objects", objects.len());
+    let other = MasterKey::generate(&mut RandomPool::default());
+    assert!(matches!(KeyStore::open_with(folder().path(), other, place.anew().boxed()), Err(Error::WrongMasterKey)));
+    let mut store = KeyStore::open_with(folder().path(), master(), place.anew().boxed()).expect("it opens");
+    for i in [0, 1, 2100, 4095, 4199] {
+        assert_eq!(number(&mut store, &format!("c-{i}")), Some(numbers[i]));
+    }
+}
