@@ -183,6 +183,8 @@ impl Ending<'_> {
         for (period, _) in &ended {
             crate::hold::keep(&self.sources, self.views, *period, looked_at)?;
         }
+        // And what came is signed before its key goes: a start opens what nothing signs.
+        self.intake.submitter().close_frame()?;
         note(&self.sources, self.views, &ended)?;
         destroy(&self.sources.store, &ended)?;
         self.views.expire_noted(&self.sources)?;

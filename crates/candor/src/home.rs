@@ -95,7 +95,7 @@ pub fn credentials(data: &Path, file: Option<&Path>) -> Result<Credentials> {
     match (id, secret) {
         (Some(id), Some(secret)) => Ok(Credentials { id, secret: secret.into(), token: token.map(Into::into) }),
         _ => bail!(
-            "journal: the bucket's credentials are missing: name a file by journal_credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "the bucket's credentials are missing: name a file by journal_credentials (keys_credentials for that of the keys), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ),
     }
 }

@@ -425,8 +425,12 @@ impl Trail {
         let reader = ledger.reader();
         let store = Arc::new(SharedStore::new(store));
         let unsigned = ledger.unsigned_from()..reader.size();
-        check_unsigned(&reader, unsigned, &store, &catalogue)
-            .with_context(|| format!("open {}", paths.data.display()))?;
+        if !unsigned.is_empty() {
+            check_unsigned(&reader, unsigned, &store, &catalogue)
+                .with_context(|| format!("open {}", paths.data.display()))?;
+            // Signed before anything is done by what it says: keys may be destroyed by it that opened it.
+            ledger.close()?;
+        }
         let unseen = Unseen::look(&reader, &store)?;
         log_key::carry_out(&mut ledger, &store, &catalogue, &unseen)?;
         let view_key = store.lock()?.named(Named::View);

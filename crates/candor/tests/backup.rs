@@ -319,4 +319,16 @@ fn a_backup_is_made_beside_the_server_and_ends_on_its_day() {
     let copy = scene.at("copy");
     copy_folder(&scene.at("backups"), &copy);
     good(&["backup", "check", text(&copy)]);
+
+    // A manifest of version 1, which does not say whom it is encrypted to.
+    let manifest = copy.join("backups").join(format!("{second}.json"));
+    let mut first: Value = serde_json::from_slice(&std::fs::read(&manifest).expect("read")).expect("JSON");
+    first["v"] = 1.into();
+    first.as_object_mut().expect("an object").remove("recipient");
+    std::fs::write(&manifest, first.to_string()).expect("written");
+    std::fs::remove_dir_all(scene.at("backups")).expect("removed");
+    std::fs::rename(&copy, scene.at("backups")).expect("renamed");
+    scene.restore("first-version", &[]);
+    let (_, made) = backup(data);
+    assert_eq!(made["segments_copied"].as_u64(), kept["segments"].as_array().map(|all| all.len() as u64));
 }

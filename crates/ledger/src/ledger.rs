@@ -12,7 +12,7 @@ use proof::commitment::Opening;
 use proof::entry::{EntryId, Personal};
 use proof::hash::Hash;
 use proof::key_change::{self, CHANGE_BYTES_MAX, KeyChange};
-use proof::note::{NoteSigner, VerifierKey};
+use proof::note::NoteSigner;
 use proof::time::UnixMillis;
 use proof::tlog_proof::TlogProof;
 use proof::tree::{inclusion_proof, range_root};
@@ -243,7 +243,7 @@ impl Ledger {
         let root_of = |size: u64| if size > 0 { range_root(reader.as_ref(), 0, size).ok() } else { None };
         let counts = Counts::load(&options.derived, &options.mac, size, root_of);
         let marked = newest.map_or(0, |mark| mark.size);
-        let unsigned_from = unsigned_from(disk.as_ref(), &scan, &identity.keys()?, marked)?;
+        let unsigned_from = unsigned_from(disk.as_ref(), &scan, marked)?;
         let journal = options.journal.writer(&scan, options.segment_bytes_max);
         let closed = scan.frames.last().is_some_and(|frame| frame.header.count == 0) || size == 0;
         Ok(Ledger {
@@ -707,20 +707,22 @@ fn read_tail(
 
 /// The first entry that neither a frame of the journal signs nor the mark names: those of the last commit at most, unless
 /// somebody else wrote there.
-fn unsigned_from(disk: &dyn Disk, last: &Scan, keys: &[VerifierKey], marked: u64) -> Result<u64, Error> {
+fn unsigned_from(disk: &dyn Disk, last: &Scan, marked: u64) -> Result<u64, Error> {
     if marked >= last.end.range.size() {
         return Ok(marked);
     }
     let mut older;
     let mut here = last;
     loop {
+        // As they were when it was written.
+        let keys = here.header.identity.keys()?;
         for (place, frame) in here.frames.iter().enumerate().rev() {
             let header = &frame.header;
             let before = match place.checked_sub(1) {
                 Some(before) => here.frames[before].header.root,
                 None => here.header.position.range.root(),
             };
-            let signed = carried(&header.checkpoint, keys);
+            let signed = carried(&header.checkpoint, &keys);
             if signed.is_ok_and(|signed| (signed.size, signed.root) == (header.first_index, before)) {
                 return Ok(marked.max(header.first_index));
             }

@@ -111,6 +111,34 @@ fn sealing(store: &mut KeyStore, number: u64) -> Option<[u8; 32]> {
     store.subject(number).expect("readable").map(|subject| *subject.sealing.expose())
 }
 
+/// What the first version wrote opens for ever.
+#[test]
+fn the_golden_bucket_opens() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/key-bucket");
+    let place = Place::default();
+    let mut folders = vec![golden.clone()];
+    while let Some(folder) = folders.pop() {
+        for item in std::fs::read_dir(folder).expect("a folder") {
+            let path = item.expect("an item").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(&golden).expect("below it").to_str().expect("UTF-8").to_owned();
+            place.make(&name, std::fs::read(&path).expect("read")).expect("made");
+        }
+    }
+    let mut store = KeyStore::open_with(folder().path(), master(), place.boxed()).expect("it opens");
+    assert_eq!((store.origin(), store.generation()), (ORIGIN, 19));
+    let numbers: Vec<_> = (0..12).map(|i| number(&mut store, &format!("c-{i}"))).collect();
+    assert_eq!(numbers[7].zip(numbers[3]), Some((8, 4)));
+    assert_eq!(numbers[5], None, "destroyed");
+    assert_eq!(
+        sealing(&mut store, 7).map(|key| proof::encoding::hex(&key)).as_deref(),
+        Some("1e34b2b12114b7de09aecd888c06c721238dc8ef80712fbd36fac1387d30e5b1")
+    );
+}
+
 #[test]
 fn another_machine_goes_on_and_the_first_is_told() {
     let (place, here) = (Place::default(), folder());

@@ -175,7 +175,7 @@ fn failed(error: &Error) -> io::Error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
             (io::ErrorKind::PermissionDenied, "the store refuses these credentials")
         }
-        _ => (io::ErrorKind::Other, "the store does not answer as it should"),
+        _ => (io::ErrorKind::Other, "the store does not answer, or not as S3 does: is the endpoint right?"),
     };
     io::Error::new(kind, what)
 }
