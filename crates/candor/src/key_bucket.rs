@@ -4,20 +4,14 @@
 use std::io;
 use std::path::Path;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ledger::objects::{Bucket, BucketUrl, Bytes, Locking, NotMade};
+use ledger::objects::{Bucket, BucketUrl, Bytes, Locking, NotMade, Seen, settle};
 use seal::elsewhere::{Elsewhere, Held};
 use seal::random::RandomPool;
 
 use crate::config::Config;
 
-/// How long something is tried, all told.
-const TRIED_FOR: Duration = Duration::from_secs(60);
-/// Between two tries; it doubles up to the second.
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Writers that race to write over one version.
 const RACERS: usize = 8;
 
@@ -39,8 +33,8 @@ fn bucket(data: &Path, config: &Config) -> Result<Option<Bucket>> {
     let Some(url) = &config.keys else { return Ok(None) };
     let url = BucketUrl::parse(url).map_err(|why| anyhow!("keys: {why}"))?;
     let roots = crate::tls::roots(data, config.journal_ca_file.as_deref())?;
-    let file = config.keys_credentials.as_ref().or(config.journal_credentials.as_ref());
-    let credentials = crate::home::credentials(data, file.map(|file| file.as_path()))?;
+    let file = config.keys_credentials.as_deref().or(config.journal_credentials.as_deref());
+    let credentials = crate::home::credentials(data, file)?;
     Ok(Some(Bucket::open(url, &credentials, roots).context("keys: open the bucket")?))
 }
 
@@ -100,44 +94,6 @@ struct KeyBucket {
     bucket: Bucket,
 }
 
-/// What stands at a name after a try that may have failed.
-enum Seen<T> {
-    /// What was sent.
-    Ours(T),
-    Another,
-    /// What was there before: it is sent again.
-    Before,
-}
-
-impl KeyBucket {
-    /// Sends the same until it is known what became of it. `look` says what stands there.
-    fn settle<T>(
-        &self,
-        mut send: impl FnMut() -> Result<T, NotMade>,
-        look: impl Fn() -> io::Result<Seen<T>>,
-    ) -> io::Result<Option<T>> {
-        let (start, mut pause) = (Instant::now(), PAUSE);
-        loop {
-            let sent = match send() {
-                Ok(done) => return Ok(Some(done)),
-                Err(NotMade::Taken) => io::Error::other("the store says that another stands there and shows none"),
-                Err(NotMade::Unclear(error)) => error,
-            };
-            let lost = match look() {
-                Ok(Seen::Ours(done)) => return Ok(Some(done)),
-                Ok(Seen::Another) => return Ok(None),
-                Ok(Seen::Before) => sent,
-                Err(error) => error,
-            };
-            if start.elapsed() + pause > TRIED_FOR {
-                return Err(lost);
-            }
-            std::thread::park_timeout(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-}
-
 impl Elsewhere for KeyBucket {
     fn make(&self, name: &str, bytes: Vec<u8>) -> io::Result<bool> {
         let bytes = Bytes::from(bytes);
@@ -148,7 +104,8 @@ impl Elsewhere for KeyBucket {
                 None => Seen::Before,
             })
         };
-        Ok(self.settle(|| self.bucket.create(name, &bytes).map(drop), look)?.is_some())
+        let made = settle(|| self.bucket.create(name, &bytes).map(drop), look, std::thread::park_timeout)?;
+        Ok(made.is_some())
     }
 
     fn get(&self, name: &str) -> io::Result<Option<Held>> {
@@ -165,7 +122,7 @@ impl Elsewhere for KeyBucket {
                 _ => Seen::Another,
             })
         };
-        self.settle(|| self.bucket.swap(name, &bytes, before), look)
+        settle(|| self.bucket.swap(name, &bytes, before), look, std::thread::park_timeout)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -58,6 +58,18 @@ fn signal(server: &Server, name: &str) {
     assert!(sent.expect("kill runs").success());
 }
 
+/// A machine that was taken over goes on, refuses the next record, and ends with the status of a failure.
+fn resumes_and_ends(server: Server, append: &str, record: &str) {
+    signal(&server, "-CONT");
+    let refused = server.post(append, "application/x-ndjson", &[], record.as_bytes());
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let pid = server.process();
+    until("the first ends", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    assert!(!server.stop(), "it says that it failed");
+}
+
 #[test]
 fn a_lost_machine_is_read_again_from_the_bucket_and_the_keys_alone() {
     let folder = folder();
@@ -139,14 +151,7 @@ fn of_two_machines_the_one_that_took_over_goes_on_and_the_other_ends_and_says_wh
     copy_folder(&data, &copy);
     let two = Server::start(&copy);
     two.lines(&append, &mail(2));
-    signal(&one, "-CONT");
-    let refused = one.post(&append, "application/x-ndjson", &[], mail(3).as_bytes());
-    assert_eq!(refused.status, 503, "{}", refused.text());
-    let pid = one.process();
-    until("the first ends", || {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
-    });
-    assert!(!one.stop(), "it says that it failed");
+    resumes_and_ends(one, &append, &mail(3));
     two.lines(&append, &mail(3));
     assert!(two.stop());
     let text = copy.to_str().expect("UTF-8");
@@ -204,14 +209,7 @@ fn with_keys_in_a_second_bucket_a_master_key_is_all_that_another_machine_needs()
     std::fs::copy(data.join("tested"), other.join("tested")).expect("copied");
     let two = Server::start(&other);
     two.lines(&append, &mail(1000));
-    signal(&one, "-CONT");
-    let refused = one.post(&append, "application/x-ndjson", &[], mail(2000).as_bytes());
-    assert_eq!(refused.status, 503, "{}", refused.text());
-    let pid = one.process();
-    until("the first ends", || {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
-    });
-    assert!(!one.stop(), "it says that it failed");
+    resumes_and_ends(one, &append, &mail(2000));
     two.lines(&append, &mail(2000));
     assert!(two.stop());
     let found = lines(&good(&["search", "kettle", "--limit", "1000", "--json", "--data", elsewhere]));

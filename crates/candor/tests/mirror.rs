@@ -28,6 +28,16 @@ struct Scene {
 }
 
 impl Scene {
+    /// A trail, and a key by which a mirror may ask.
+    fn new() -> Scene {
+        let scene = Scene { folder: folder() };
+        let path = scene.at("trail");
+        good(&["init", "--data", text(&path)]);
+        let key = good(&["apikey", "add", "--scope", "mirror", "--data", text(&path)]);
+        std::fs::write(scene.at("mirror.key"), key).expect("written");
+        scene
+    }
+
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -55,12 +65,9 @@ fn entries(path: &Path) -> u64 {
 
 #[test]
 fn a_mirror_follows_verifies_each_frame_and_notices_what_is_taken_back() {
-    let scene = Scene { folder: folder() };
+    let scene = Scene::new();
     let path = scene.at("trail");
     let data = text(&path);
-    good(&["init", "--data", data]);
-    let key = good(&["apikey", "add", "--scope", "mirror", "--data", data]);
-    std::fs::write(scene.at("mirror.key"), key).expect("written");
     let made = lines(&good(&["backup", "key", text(&scene.at("recovery.key")), "--json"])).remove(0);
     let config = path.join("candor.toml");
     let rule = format!("\n[backup]\nfolder = \"../backups\"\nrecipient = {}\n", made["recipient"]);
@@ -123,12 +130,9 @@ fn a_mirror_follows_verifies_each_frame_and_notices_what_is_taken_back() {
 
 #[test]
 fn a_last_frame_that_nobody_signed_can_be_set_aside() {
-    let scene = Scene { folder: folder() };
+    let scene = Scene::new();
     let path = scene.at("trail");
     let data = text(&path);
-    good(&["init", "--data", data]);
-    let key = good(&["apikey", "add", "--scope", "mirror", "--data", data]);
-    std::fs::write(scene.at("mirror.key"), key).expect("written");
     let forged = scene.at("forged");
     copy_folder(&path, &forged);
     assert_eq!(ingest(text(&forged), mails(0).as_bytes(), &[]).0, 0);

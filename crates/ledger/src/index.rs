@@ -236,7 +236,7 @@ impl SegmentIndex {
     /// # Errors
     /// An index cannot be read.
     pub fn find_id(&self, id: &[u8; 16]) -> Result<Option<u64>, Error> {
-        self.find(Column::Ids, key(id))
+        self.find_id_before(id, u64::MAX)
     }
 
     /// The entry before this index that probably has this id.
@@ -244,15 +244,7 @@ impl SegmentIndex {
     /// # Errors
     /// An index cannot be read.
     pub fn find_id_before(&self, id: &[u8; 16], before: u64) -> Result<Option<u64>, Error> {
-        if let Some(found) = self.open.find(Column::Ids, key(id)).filter(|found| *found < before) {
-            return Ok(Some(found));
-        }
-        for part in self.parts.iter().rev() {
-            if let Some(found) = part.find(Column::Ids, key(id))?.filter(|found| *found < before) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        self.find(Column::Ids, key(id), before)
     }
 
     /// The entry that probably has this tag.
@@ -260,15 +252,15 @@ impl SegmentIndex {
     /// # Errors
     /// An index cannot be read.
     pub fn find_tag(&self, tag: &[u8; 16]) -> Result<Option<u64>, Error> {
-        self.find(Column::Tags, key(tag))
+        self.find(Column::Tags, key(tag), u64::MAX)
     }
 
-    fn find(&self, column: Column, wanted: u64) -> Result<Option<u64>, Error> {
-        if let Some(found) = self.open.find(column, wanted) {
+    fn find(&self, column: Column, wanted: u64, before: u64) -> Result<Option<u64>, Error> {
+        if let Some(found) = self.open.find(column, wanted).filter(|found| *found < before) {
             return Ok(Some(found));
         }
         for part in self.parts.iter().rev() {
-            if let Some(found) = part.find(column, wanted)? {
+            if let Some(found) = part.find(column, wanted)?.filter(|found| *found < before) {
                 return Ok(Some(found));
             }
         }

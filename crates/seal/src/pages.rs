@@ -275,8 +275,7 @@ impl Pages {
         if let Some((remote, _)) = remote {
             pages.follow(Arc::new(remote), 0)?;
         }
-        pages.write_root(&[pages.root_key.clone()])?;
-        pages.write_root(&[pages.root_key.clone()])?;
+        pages.settle_root()?;
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync", "key store folder"))?;
         Ok(pages)
     }
@@ -306,9 +305,7 @@ impl Pages {
         // Opening settled on the true root key here; the head may still have the one before.
         let there = pages.remote.as_ref().map(|remote| remote.slot()).transpose()?;
         if read_slots(&pages.root_file).first().map(|(_, slot)| *slot) != there {
-            let key = pages.root_key.clone();
-            pages.write_root(std::slice::from_ref(&key))?;
-            pages.write_root(&[key])?;
+            pages.settle_root()?;
         }
         Ok((pages, meta))
     }
@@ -346,9 +343,7 @@ impl Pages {
             // A crash while something was destroyed leaves two candidates, or an old root key in the other slot: settle
             // on the true one in both.
             if !alone {
-                let key = pages.root_key.clone();
-                pages.write_root(std::slice::from_ref(&key))?;
-                pages.write_root(&[key])?;
+                pages.settle_root()?;
             }
             return Ok((pages, rest));
         }
@@ -609,10 +604,8 @@ impl Pages {
         batch.write()?;
         self.settle(batch.number);
         self.meta_doomed = false;
-        self.root_key = root_key.clone();
-        // Both slots: neither may hold the old root key any more. If we stop between them, the next start does it.
-        self.write_root(std::slice::from_ref(&root_key))?;
-        self.write_root(std::slice::from_ref(&root_key))?;
+        self.root_key = root_key;
+        self.settle_root()?;
         let held = self.database.lock().map_err(|_| Error::Stopped)?;
         checkpoint(&held.connection, "TRUNCATE")
     }
@@ -643,6 +636,12 @@ impl Pages {
             remote.rewrap(&self.master, &master)?;
         }
         self.master = master;
+        self.settle_root()
+    }
+
+    /// Both slots: neither may hold another root key, or the same under another master key. If we stop between them, the
+    /// next start does it.
+    fn settle_root(&mut self) -> Result<(), Error> {
         let key = self.root_key.clone();
         self.write_root(std::slice::from_ref(&key))?;
         self.write_root(&[key])

@@ -107,6 +107,15 @@ fn number(store: &mut KeyStore, customer: &str) -> Option<u64> {
     }
 }
 
+/// A store in a folder and a place, with so many customers that are durable, and their numbers.
+fn begun(customers: u64) -> (Place, TempDir, KeyStore, Vec<u64>) {
+    let (place, here) = (Place::default(), folder());
+    let mut store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+    let numbers = (0..customers).map(|i| number(&mut store, &format!("c-{i}")).expect("living")).collect();
+    store.commit().expect("durable");
+    (place, here, store, numbers)
+}
+
 fn sealing(store: &mut KeyStore, number: u64) -> Option<[u8; 32]> {
     store.subject(number).expect("readable").map(|subject| *subject.sealing.expose())
 }
@@ -141,10 +150,7 @@ fn the_golden_bucket_opens() {
 
 #[test]
 fn another_machine_goes_on_and_the_first_is_told() {
-    let (place, here) = (Place::default(), folder());
-    let mut first = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
-    let numbers: Vec<u64> = (0..200).map(|i| number(&mut first, &format!("c-{i}")).expect("living")).collect();
-    first.commit().expect("durable");
+    let (place, here, mut first, numbers) = begun(200);
     first.destroy_subjects(&[numbers[5]], TODAY).expect("destroyed");
     let key = sealing(&mut first, numbers[7]);
 
@@ -184,8 +190,7 @@ fn a_stop_at_any_write_loses_nothing_that_was_durable() {
         at += 1;
         let mut ended = false;
         for done in [false, true] {
-            let (place, here) = (Place::default(), folder());
-            let mut store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+            let (place, here, mut store, _) = begun(0);
             let before = *place.writes.lock().expect("held");
             *place.stops.lock().expect("held") = Some((before + at, done));
             let (mut durable, mut destroyed, mut rewrapped) = (Vec::new(), Vec::new(), false);
@@ -233,10 +238,7 @@ fn a_stop_at_any_write_loses_nothing_that_was_durable() {
 
 #[test]
 fn what_was_destroyed_opens_by_no_older_object() {
-    let (place, here) = (Place::default(), folder());
-    let mut store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
-    let numbers: Vec<u64> = (0..300).map(|i| number(&mut store, &format!("c-{i}")).expect("living")).collect();
-    store.commit().expect("durable");
+    let (place, here, mut store, numbers) = begun(300);
     let before = place.copy();
     store.destroy_subjects(&[numbers[3]], TODAY).expect("destroyed");
     drop(store);
@@ -257,10 +259,7 @@ fn what_was_destroyed_opens_by_no_older_object() {
 
 #[test]
 fn whatever_is_changed_there_is_refused_and_the_folder_stays() {
-    let (place, here) = (Place::default(), folder());
-    let mut store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
-    (0..20).for_each(|i| assert!(number(&mut store, &format!("c-{i}")).is_some()));
-    store.commit().expect("durable");
+    let (place, here, store, _) = begun(20);
     drop(store);
     let whole = place.copy();
     for (name, (bytes, tag)) in &whole {
@@ -306,8 +305,7 @@ fn a_folder_that_had_its_keys_alone_puts_them_there() {
 
 #[test]
 fn many_batches_become_one_copy_and_are_removed() {
-    let (place, here) = (Place::default(), folder());
-    let store = KeyStore::create_with(here.path(), master(), ORIGIN, place.boxed()).expect("a store");
+    let (place, _here, store, _) = begun(0);
     let shared = SharedStore::new(store);
     let mut numbers = Vec::new();
     for i in 0..4200 {

@@ -13,7 +13,7 @@ use ledger::background::{LAST, step_back};
 use ledger::clock::{Clock, SystemClock};
 use proof::time::UnixMillis;
 use seal::random::RandomPool;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use views::registers::Thing;
 use views::words::filter;
 
@@ -161,27 +161,33 @@ struct Making<'a> {
 /// Where the folder has no backups and the trail made some that live yet, the folder is not there: a disk that is not
 /// mounted, most often, and what is written below its mount point is not elsewhere.
 fn refuse_empty(trail: &Trail, path: &Path) -> Result<()> {
-    let past = trail.past()?;
-    for index in trail.views()?.newest(vec![filter("kind", "BACKUP_MADE")], 1)? {
-        let Some((_, facts)) = past.facts(index)? else { continue };
-        let text = |name| facts.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let lives = UnixMillis::parse(text("expires").as_bytes()).is_ok_and(|expires| expires > SystemClock.now());
-        if lives && !is_recorded(trail, text("backup_id"), "BACKUP_EXPIRED")? {
-            bail!(
-                "backup {}: there are no backups here, and that of {} is kept until {}: mount what belongs there, or say that the folder is new (candor backup run --new-folder)",
-                path.display(),
-                text("timestamp"),
-                text("expires")
-            );
-        }
+    let Some(facts) = newest_made(trail)? else { return Ok(()) };
+    let text = |name| facts.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let lives = UnixMillis::parse(text("expires").as_bytes()).is_ok_and(|expires| expires > SystemClock.now());
+    if lives && !is_expired(trail, text("backup_id"))? {
+        bail!(
+            "backup {}: there are no backups here, and that of {} is kept until {}: mount what belongs there, or say that the folder is new (candor backup run --new-folder)",
+            path.display(),
+            text("timestamp"),
+            text("expires")
+        );
     }
     Ok(())
 }
 
-fn is_recorded(trail: &Trail, id: &str, kind: &str) -> Result<bool> {
+/// What the trail says of the backup that was made last, while that can be read.
+fn newest_made(trail: &Trail) -> Result<Option<Map<String, Value>>> {
+    match trail.views()?.newest(vec![filter("kind", "BACKUP_MADE")], 1)?.first() {
+        Some(index) => Ok(trail.past()?.facts(*index)?.map(|(_, facts)| facts)),
+        None => Ok(None),
+    }
+}
+
+/// Whether the trail says that a backup is not there any more.
+fn is_expired(trail: &Trail, id: &str) -> Result<bool> {
     let past = trail.past()?;
     for index in trail.views()?.find(Thing::Own, id, 8)? {
-        if past.facts(index)?.is_some_and(|(held, _)| held == kind) {
+        if past.facts(index)?.is_some_and(|(kind, _)| kind == "BACKUP_EXPIRED") {
             return Ok(true);
         }
     }
@@ -211,15 +217,12 @@ impl Making<'_> {
     /// Of a backup that was recorded and never came to its manifest, or was taken away by hand, it is recorded that it is
     /// not there.
     fn record_lost(&self, manifests: &[Manifest]) -> Result<()> {
-        let past = self.trail.past()?;
-        for index in self.trail.views()?.newest(vec![filter("kind", "BACKUP_MADE")], 1)? {
-            let Some((_, facts)) = past.facts(index)? else { continue };
-            let Some(id) = facts.get("backup_id").and_then(serde_json::Value::as_str) else { continue };
-            if !manifests.iter().any(|manifest| manifest.backup_id == id)
-                && !is_recorded(self.trail, id, "BACKUP_EXPIRED")?
-            {
-                self.trail.intake.own_one("BACKUP_EXPIRED", json!({"backup_id": id}))?;
-            }
+        let made = newest_made(self.trail)?;
+        let Some(id) = made.as_ref().and_then(|facts| facts.get("backup_id")).and_then(Value::as_str) else {
+            return Ok(());
+        };
+        if !manifests.iter().any(|manifest| manifest.backup_id == id) && !is_expired(self.trail, id)? {
+            self.trail.intake.own_one("BACKUP_EXPIRED", json!({"backup_id": id}))?;
         }
         Ok(())
     }
@@ -383,7 +386,7 @@ impl Making<'_> {
     }
 
     fn record_expired(&self, id: &str) -> Result<()> {
-        if !is_recorded(self.trail, id, "BACKUP_EXPIRED")? {
+        if !is_expired(self.trail, id)? {
             self.trail.intake.own_one("BACKUP_EXPIRED", json!({"backup_id": id}))?;
         }
         let path = self.folder.manifest_path(id).with_extension("expired");

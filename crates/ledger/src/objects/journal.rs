@@ -2,24 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::bucket::NotMade;
+use super::settle::{Seen, settle};
 use super::table::{Place, oldest};
 use super::{FRAMES, Objects, name_of};
 use crate::directory::Scan;
 use crate::error::{Error, io as at};
 use crate::journal::{Journal, Location};
 use crate::segment::{Identity, Position, SegmentHeader};
-
-/// How long a frame is tried, all told. What is not answered by then may have been made: recovery reads what is true.
-const TRIED_FOR: Duration = Duration::from_secs(60);
-/// Before the first try again; it doubles.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Between two tries, at most.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// The writer of a bucket's frames.
 pub struct ObjectJournal {
@@ -67,32 +59,19 @@ impl ObjectJournal {
     /// Makes the object of a frame. Once it was sent, only these bytes are ever sent for it, and what stands at its name
     /// says whether it was made.
     fn make(&self, name: &str, bytes: &Bytes, frame: u64) -> Result<Option<String>, Error> {
-        let start = Instant::now();
-        let (mut paused, mut pause) = (Duration::ZERO, PAUSE);
-        loop {
-            let store = self.objects.store();
-            let sent = match store.create(name, bytes) {
-                // If we stop after this line: the frame is there and nobody was answered, which recovery cannot tell
-                // from one that was.
-                Ok(version) => return Ok(version),
-                Err(NotMade::Taken) => io::Error::other("the store says that it is there and shows nothing"),
-                Err(NotMade::Unclear(error)) => error,
-            };
-            // Taken, timed out, cut off: the first version says by whom.
-            let lost = match self.first(name) {
-                Ok(Some((held, version))) if held == *bytes => return Ok(version),
-                Ok(Some(_)) => return Err(Error::Fenced { frame }),
-                // It may still be on its way: the same once more.
-                Ok(None) => sent,
-                Err(error) => error,
-            };
-            if start.elapsed().max(paused) + pause > TRIED_FOR {
-                return Err(at("write", format!("frame {frame} to the object store"))(lost));
-            }
-            store.pause(pause);
-            paused += pause;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
+        let store = self.objects.store();
+        // Of several versions the first says by whom.
+        let look = || {
+            Ok(match self.first(name)? {
+                Some((held, version)) if held == *bytes => Seen::Ours(version),
+                Some(_) => Seen::Another,
+                None => Seen::Before,
+            })
+        };
+        // If we stop once it was sent: the frame is there and nobody was answered, which recovery cannot tell from one
+        // that was.
+        let made = settle(|| store.create(name, bytes), look, |pause| store.pause(pause));
+        made.map_err(at("write", format!("frame {frame} to the object store")))?.ok_or(Error::Fenced { frame })
     }
 
     /// The first version of an object, with its id.

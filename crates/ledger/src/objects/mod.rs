@@ -13,6 +13,7 @@ mod blocks;
 mod bucket;
 mod journal;
 mod probe;
+mod settle;
 mod store;
 mod table;
 mod url;
@@ -26,6 +27,7 @@ pub use bytes::Bytes;
 
 pub use bucket::{Bucket, Credentials, Locking, NotMade, Version};
 pub use journal::ObjectJournal;
+pub use settle::{Seen, settle};
 pub use store::Store;
 pub use url::BucketUrl;
 
