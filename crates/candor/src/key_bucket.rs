@@ -46,6 +46,12 @@ pub fn probe(data: &Path, config: &Config) -> Result<()> {
     if bucket.locking().map_err(unread)? != Locking::None {
         bail!("keys: the bucket has Object Lock, so what is to be destroyed would stay: name one without");
     }
+    // Versions that were kept for a time stay when no more are kept.
+    if bucket.versions("head").map_err(unread)?.iter().filter(|version| version.name == "head").count() > 1 {
+        bail!(
+            "keys: the bucket has older versions of the keys' head, by which what was destroyed since can be opened: delete all its versions but the newest"
+        );
+    }
     let name = format!("probe/{}", proof::encoding::hex(&RandomPool::default().take::<8>()));
     let swap = |bytes: String, before: Option<&str>| bucket.swap(&name, &Bytes::from(bytes), before);
     let first = match swap("first".into(), None) {

@@ -76,7 +76,6 @@ impl Serve {
         } else {
             // Each start tries the store again: it may be another one by now, or of another version.
             crate::home::probe(&crate::home::of(&paths, &config)?)?;
-            crate::key_bucket::probe(data, &config)?;
             Trail::open(data, OpenMode::default())?
         };
         let listen = self.listen.unwrap_or(trail.config.listen);

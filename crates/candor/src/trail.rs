@@ -85,12 +85,17 @@ const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 const CATCH_UP_KEPT: u64 = 4096;
 /// How often the key store is looked after where nothing else wakes its thread.
 const TIDY_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
+/// How often it is looked whether the keys' bucket needs a whole copy, and how long after a failure.
+const COPY_KEYS_EVERY: std::time::Duration = std::time::Duration::from_mins(1);
+const COPY_KEYS_AGAIN: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// What may be told an opening.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenMode {
     pub accept_clock: bool,
     pub without_views: bool,
+    /// The keys' bucket is lost: what the directory has of them counts.
+    pub keys_lost: bool,
 }
 
 /// An open trail.
@@ -118,6 +123,7 @@ pub struct Trail {
     /// An ending was cut off: none is begun before the next start has done it.
     pub ending_unfinished: AtomicBool,
     sequencer: Option<Sequencer<Companion>>,
+    _copying: Option<SyncSender<()>>,
     _lock: File,
 }
 
@@ -186,11 +192,12 @@ pub fn take_next_master_key(place: &Path) -> Result<()> {
 }
 
 /// Opens the key store, also where a rewrap was stopped before the new key had its place.
-fn open_keys(paths: &Paths, config: &Config) -> Result<KeyStore> {
+fn open_keys(paths: &Paths, config: &Config, lost: bool) -> Result<KeyStore> {
     let place = paths.master_key(config);
     let next = next_master_key(&place);
     let open = |master| -> Result<Result<KeyStore, seal::error::Error>> {
-        Ok(KeyStore::open_with(&paths.keys(), master, key_bucket::of(&paths.data, config)?))
+        let elsewhere = if lost { None } else { key_bucket::of(&paths.data, config)? };
+        Ok(KeyStore::open_with(&paths.keys(), master, elsewhere))
     };
     match open(read_master_key(paths, config)?)? {
         Err(seal::error::Error::WrongMasterKey) if next.exists() => {
@@ -336,7 +343,8 @@ impl Trail {
     /// Opens a trail for reading and writing.
     pub fn open(data: &Path, options: OpenMode) -> Result<Trail> {
         let paths = Paths { data: data.to_owned() };
-        if !paths.keys().join("root").exists() && !key_bucket::has_keys(data, &Config::read(data)?)? {
+        let is_here = paths.keys().join("root").exists();
+        if !is_here && (options.keys_lost || !key_bucket::has_keys(data, &Config::read(data)?)?) {
             if paths.journal().exists() {
                 bail!("open {}: the key store is missing: restore keys/ from its backup", data.display());
             }
@@ -350,10 +358,14 @@ impl Trail {
         // The key store writes when it opens, and recovery may have to copy the last segment's good part.
         Space::new(data).for_own()?;
         make_private(&paths.keys())?;
-        let store = open_keys(&paths, &config)?;
-        if store.is_copy()? {
+        if !options.keys_lost {
+            // Each time: the bucket may be set otherwise by now, or its store be of another version.
+            key_bucket::probe(data, &config)?;
+        }
+        let store = open_keys(&paths, &config, options.keys_lost)?;
+        if store.is_copy()? && !options.keys_lost {
             bail!(
-                "open {}: its keys follow those in a bucket, which candor.toml does not name any more: set `keys` as it was",
+                "open {}: its keys follow those in a bucket, which candor.toml does not name any more: set `keys` as it was, or give the bucket up (candor keys leave --lost)",
                 data.display()
             );
         }
@@ -482,6 +494,7 @@ impl Trail {
         });
         let submitter: Submitter<Companion> = sequencer.submitter();
         let keys = commit_keys(&store)?;
+        let copying = config.keys.as_ref().map(|_| copy_keys(&store)).transpose()?;
         let intake = Intake::new(
             &config,
             Arc::clone(&catalogue),
@@ -510,6 +523,7 @@ impl Trail {
             unfinished: AtomicBool::new(!carried_out),
             ending_unfinished: AtomicBool::new(false),
             sequencer: Some(sequencer),
+            _copying: copying,
             _lock: guard,
         };
         if redone {
@@ -596,10 +610,39 @@ fn commit_keys(store: &Arc<SharedStore>) -> Result<SyncSender<()>> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            // The log grows until it can be copied; a disk that refuses that refuses the next key, which is told.
             let _ = store.tidy();
         }
     };
     std::thread::Builder::new().name("keys".into()).spawn(run).context("start a thread")?;
+    Ok(sender)
+}
+
+/// Starts the thread that keeps what a new machine has to read of the keys' bucket short. It ends with the sender.
+fn copy_keys(store: &Arc<SharedStore>) -> Result<SyncSender<()>> {
+    let (sender, stopped) = sync_channel(0);
+    let store = Arc::clone(store);
+    let run = move || {
+        let mut failed = false;
+        loop {
+            let wait = if failed { COPY_KEYS_AGAIN } else { COPY_KEYS_EVERY };
+            match stopped.recv_timeout(wait) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let copied = store.copy_elsewhere();
+            if let Err(error) = &copied
+                && !failed
+            {
+                eprintln!(
+                    "candor: the keys' bucket got no whole copy, or still has one that is needless: {error}; this is tried again every {} minutes",
+                    COPY_KEYS_AGAIN.as_secs() / 60
+                );
+            }
+            failed = copied.is_err();
+        }
+    };
+    std::thread::Builder::new().name("keys-copy".into()).spawn(run).context("start a thread")?;
     Ok(sender)
 }
 

@@ -228,4 +228,39 @@ fn with_keys_in_a_second_bucket_a_master_key_is_all_that_another_machine_needs()
     std::fs::write(stranger.join("keys/master.key"), "5a".repeat(32) + "\n").expect("written");
     let refused = support::bad(1, &["search", "kettle", "--data", stranger.to_str().expect("UTF-8")]);
     assert!(refused.contains("master key"), "{refused}");
+
+    // A slip in the name of the bucket begins no second place, and a bucket that is left has nothing more.
+    let file = data.join("candor.toml");
+    let configured = std::fs::read_to_string(&file).expect("read");
+    std::fs::write(&file, configured.replace("s3://keys/shop", "s3://keys/shpo")).expect("written");
+    let refused = support::bad(1, &["search", "kettle", "--data", text]);
+    assert!(refused.contains("follows those of another place"), "{refused}");
+    std::fs::write(&file, &configured).expect("written");
+    // Versions that were kept for a time are older heads.
+    weed.make("kept", false);
+    weed.python(
+        "def keep(status): s3.put_bucket_versioning(Bucket='kept', VersioningConfiguration={'Status': status})\n\
+         keep('Enabled')\n\
+         for body in [b'before', b'now']: s3.put_object(Bucket='kept', Key='shop/head', Body=body)\n\
+         keep('Suspended')",
+    );
+    std::fs::write(&file, configured.replace("s3://keys/shop", "s3://kept/shop")).expect("written");
+    let refused = support::bad(1, &["search", "kettle", "--data", text]);
+    assert!(refused.contains("older versions of the keys' head"), "{refused}");
+    std::fs::write(&file, &configured).expect("written");
+    let in_bucket = || {
+        let found = weed.bucket("keys", "shop", weed.endpoint()).and_then(|bucket| bucket.versions(""));
+        found.expect("listed").into_iter().map(|version| version.name).collect::<Vec<_>>()
+    };
+    assert!(!in_bucket().is_empty());
+    assert!(good(&["keys", "leave", "--data", text]).contains("alone"));
+    assert_eq!(in_bucket(), Vec::<String>::new());
+    let without = configured.lines().filter(|line| !line.starts_with("keys =")).collect::<Vec<_>>().join("\n");
+    std::fs::write(&file, without).expect("written");
+    let found = lines(&good(&["search", "kettle", "--limit", "1000", "--json", "--data", text]));
+    assert_eq!(found.len(), 202 - erased);
+    // The other machine's directory follows what is no more: it says so, and goes on alone only where it is told to.
+    let refused = support::bad(1, &["search", "kettle", "--data", elsewhere]);
+    assert!(refused.contains("follows those of another place"), "{refused}");
+    good(&["keys", "leave", "--lost", "--data", elsewhere]);
 }

@@ -7,7 +7,7 @@
 //! a root key that no longer exists anywhere.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::crypto::{Key, KeyedHash, decrypt, encrypt};
 use crate::error::Error;
@@ -22,11 +22,18 @@ pub(crate) const SLOT_BYTES: usize = 512;
 /// Nonce and box of the key that everything there is authenticated by.
 const BOX_BYTES: usize = 12 + 32 + 16;
 const MAC_BYTES: usize = 32;
-const HEAD_BYTES: usize = 8 + 2 + 16 + BOX_BYTES + 8 + 8 + 4 + 8 + 8 + 4 + 8 + SLOT_BYTES + MAC_BYTES;
+const BASE_BYTES: usize = 8 + 8 + 8 + 4;
+const HEAD_BYTES: usize =
+    8 + 2 + 16 + BOX_BYTES + 8 + BASE_BYTES + MAC_BYTES + BASE_BYTES + 8 + 8 + SLOT_BYTES + MAC_BYTES;
 /// Of one object of a whole copy, about.
-const PART_BYTES: usize = 8 << 20;
+pub(crate) const PART_BYTES: u64 = 8 << 20;
 /// Batches since the last whole copy before another is made, where they are larger than it.
 pub(crate) const CHANGES_MAX: u64 = 4096;
+/// Batches that are asked for at once.
+const AHEAD: u64 = 8;
+
+/// Authentication code of an object.
+pub(crate) type Code = [u8; MAC_BYTES];
 
 /// An object and what its next version must name.
 #[derive(Debug)]
@@ -71,6 +78,27 @@ pub trait Elsewhere: Send + Sync {
 /// Rows of the table of pages.
 pub(crate) type Rows = Vec<(i64, Vec<u8>)>;
 
+/// A batch as it stands there: its rows, the code of the one before it, and its own.
+pub(crate) struct Change {
+    pub rows: Rows,
+    pub before: Code,
+    pub code: Code,
+}
+
+/// A whole copy, made while pages went on
+/// being written: a page of it may be of any batch between the two, and with all batches up to the second it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Base {
+    /// The last batch that all of it has.
+    pub number: u64,
+    /// The last batch that any of it has.
+    pub until: u64,
+    /// In the names of its objects, so that none ever has the name of another.
+    pub id: u64,
+    /// Its objects; of one that is to be removed, at most.
+    pub parts: u32,
+}
+
 /// What the head says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -79,16 +107,14 @@ pub(crate) struct Head {
     boxed: [u8; BOX_BYTES],
     /// Who writes.
     pub writer: u64,
-    /// Number of the last batch in the whole copy.
-    pub base: u64,
-    /// The objects of the whole copy.
-    pub parts: u32,
-    /// Up to which batches of before it are removed.
+    /// The whole copy.
+    pub base: Base,
+    /// Code of the last batch that all of it has.
+    pub code: Code,
+    /// A whole copy that is to be removed: the one of before, or one that was begun.
+    pub going: Base,
+    /// Up to which number batches are removed.
     pub swept: u64,
-    /// The whole copy of before, while it is not removed.
-    pub old_base: u64,
-    /// Its objects.
-    pub old_parts: u32,
     /// How often it was written.
     pub sequence: u64,
     /// Newest slot of the root file.
@@ -118,8 +144,8 @@ fn unboxed(boxed: &[u8; BOX_BYTES], master: &MasterKey, id: [u8; 16]) -> Result<
 
 impl Head {
     fn new(id: [u8; 16], boxed: [u8; BOX_BYTES], writer: u64) -> Head {
-        let slot = [0; SLOT_BYTES];
-        Head { id, boxed, writer, base: 0, parts: 0, swept: 0, old_base: 0, old_parts: 0, sequence: 0, slot }
+        let (base, code, slot) = (Base::default(), [0; MAC_BYTES], [0; SLOT_BYTES]);
+        Head { id, boxed, writer, base, code, going: base, swept: 0, sequence: 0, slot }
     }
 
     fn to_bytes(&self, mac: &KeyedHash) -> Vec<u8> {
@@ -129,11 +155,10 @@ impl Head {
         bytes.extend_from_slice(&self.id);
         bytes.extend_from_slice(&self.boxed);
         bytes.extend_from_slice(&self.writer.to_be_bytes());
-        bytes.extend_from_slice(&self.base.to_be_bytes());
-        bytes.extend_from_slice(&self.parts.to_be_bytes());
+        self.base.put(&mut bytes);
+        bytes.extend_from_slice(&self.code);
+        self.going.put(&mut bytes);
         bytes.extend_from_slice(&self.swept.to_be_bytes());
-        bytes.extend_from_slice(&self.old_base.to_be_bytes());
-        bytes.extend_from_slice(&self.old_parts.to_be_bytes());
         bytes.extend_from_slice(&self.sequence.to_be_bytes());
         bytes.extend_from_slice(&self.slot);
         signed(bytes, mac)
@@ -146,16 +171,32 @@ impl Head {
             return Err(short());
         }
         let mut rest = body(bytes, HEAD_MAGIC)?;
-        let id = *rest.split_off(..16).and_then(|id| id.first_chunk::<16>()).ok_or_else(short)?;
-        let boxed = *rest.split_off(..BOX_BYTES).and_then(|id| id.first_chunk::<BOX_BYTES>()).ok_or_else(short)?;
+        let (id, boxed) = (array::<16>(&mut rest)?, array::<BOX_BYTES>(&mut rest)?);
         let mac = KeyedHash::new(&unboxed(&boxed, master, id)?.0);
         check(bytes, &mac)?;
-        let (writer, base, parts) = (number(&mut rest, 8)?, number(&mut rest, 8)?, number(&mut rest, 4)? as u32);
-        let (swept, old_base, old_parts) = (number(&mut rest, 8)?, number(&mut rest, 8)?, number(&mut rest, 4)? as u32);
-        let sequence = number(&mut rest, 8)?;
-        let mut slot = [0; SLOT_BYTES];
-        slot.copy_from_slice(rest);
-        Ok((Head { id, boxed, writer, base, parts, swept, old_base, old_parts, sequence, slot }, mac))
+        let writer = number(&mut rest, 8)?;
+        let (base, code, going) = (Base::take(&mut rest)?, array(&mut rest)?, Base::take(&mut rest)?);
+        let (swept, sequence, slot) = (number(&mut rest, 8)?, number(&mut rest, 8)?, array(&mut rest)?);
+        Ok((Head { id, boxed, writer, base, code, going, swept, sequence, slot }, mac))
+    }
+}
+
+impl Base {
+    /// The one that a place begins with. Of a beginning that was cut off its name is all that is known.
+    pub(crate) fn first(store: &[u8; 16], parts: u32) -> Base {
+        Base { number: 1, until: 1, id: proof::encoding::big_endian(&store[..8]), parts }
+    }
+
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.number.to_be_bytes());
+        bytes.extend_from_slice(&self.until.to_be_bytes());
+        bytes.extend_from_slice(&self.id.to_be_bytes());
+        bytes.extend_from_slice(&self.parts.to_be_bytes());
+    }
+
+    fn take(rest: &mut &[u8]) -> Result<Base, Error> {
+        let (number, until) = (number(rest, 8)?, number(rest, 8)?);
+        Ok(Base { number, until, id: self::number(rest, 8)?, parts: self::number(rest, 4)? as u32 })
     }
 }
 
@@ -188,14 +229,22 @@ fn number(rest: &mut &[u8], bytes: usize) -> Result<u64, Error> {
     Ok(proof::encoding::big_endian(bytes))
 }
 
-/// `name`: what the object is called, so that none can stand for another.
-fn rows_bytes(name: &str, rows: &[(i64, Vec<u8>)], mac: &KeyedHash) -> Vec<u8> {
+fn array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Error> {
+    let bytes = rest.split_off(..N).and_then(|bytes| bytes.first_chunk::<N>());
+    bytes.copied().ok_or_else(|| bad("it ends too early"))
+}
+
+/// `name`: what the object is called, so that none can stand for another. `writer`: no two send the same bytes.
+/// `before`: what it follows.
+fn rows_bytes(name: &str, writer: u64, before: &Code, rows: &[(i64, Vec<u8>)], mac: &KeyedHash) -> Vec<u8> {
     let length: usize = rows.iter().map(|(_, blob)| blob.len() + 12).sum();
-    let mut bytes = Vec::with_capacity(length + 80);
+    let mut bytes = Vec::with_capacity(length + 192);
     bytes.extend_from_slice(ROWS_MAGIC);
     bytes.extend_from_slice(&VERSION.to_be_bytes());
     bytes.extend_from_slice(&(name.len() as u16).to_be_bytes());
     bytes.extend_from_slice(name.as_bytes());
+    bytes.extend_from_slice(&writer.to_be_bytes());
+    bytes.extend_from_slice(before);
     bytes.extend_from_slice(&(rows.len() as u32).to_be_bytes());
     for (id, blob) in rows {
         bytes.extend_from_slice(&id.to_be_bytes());
@@ -205,13 +254,18 @@ fn rows_bytes(name: &str, rows: &[(i64, Vec<u8>)], mac: &KeyedHash) -> Vec<u8> {
     signed(bytes, mac)
 }
 
-fn parse_rows(bytes: &[u8], name: &str, mac: &KeyedHash) -> Result<Rows, Error> {
+fn code_of(bytes: &[u8]) -> Result<Code, Error> {
+    bytes.last_chunk::<MAC_BYTES>().copied().ok_or_else(|| bad("it is too short"))
+}
+
+fn parse_rows(bytes: &[u8], name: &str, mac: &KeyedHash) -> Result<Change, Error> {
     check(bytes, mac)?;
     let mut rest = body(bytes, ROWS_MAGIC)?;
     let length = number(&mut rest, 2)? as usize;
     if rest.split_off(..length) != Some(name.as_bytes()) {
         return Err(bad("it stands under the name of another"));
     }
+    let (_writer, before) = (number(&mut rest, 8)?, array(&mut rest)?);
     let count = number(&mut rest, 4)?;
     let mut rows = Vec::new();
     for _ in 0..count {
@@ -220,15 +274,17 @@ fn parse_rows(bytes: &[u8], name: &str, mac: &KeyedHash) -> Result<Rows, Error> 
         let blob = rest.split_off(..length).ok_or_else(|| bad("it ends too early"))?;
         rows.push((id, blob.to_vec()));
     }
-    if rest.is_empty() { Ok(rows) } else { Err(bad("it goes on after its last row")) }
+    let whole = rest.is_empty();
+    if whole { Ok(Change { rows, before, code: code_of(bytes)? }) } else { Err(bad("it goes on after its last row")) }
 }
 
-fn change_name(number: u64) -> String {
-    format!("change/{number:020}")
+/// Names have the store: what one of before left under the same prefix stands in nobody's way.
+fn change_name(store: &[u8; 16], number: u64) -> String {
+    format!("{}/change/{number:020}", proof::encoding::hex(store))
 }
 
-fn part_name(base: u64, part: u32) -> String {
-    format!("base/{base:020}/{part:06}")
+fn part_name(store: &[u8; 16], base: &Base, part: u32) -> String {
+    format!("{}/base/{:020}-{:016x}/{part:06}", proof::encoding::hex(store), base.number, base.id)
 }
 
 fn io(action: &'static str) -> impl Fn(io::Error) -> Error {
@@ -253,6 +309,8 @@ struct State {
 /// The place, as the one who writes there.
 pub(crate) struct Remote {
     place: Box<dyn Elsewhere>,
+    pub id: [u8; 16],
+    writer: u64,
     mac: KeyedHash,
     state: Mutex<State>,
 }
@@ -272,8 +330,9 @@ impl Remote {
                 (Head::new(id, boxed(&key, master, id), writer), KeyedHash::new(&key.0), None, None)
             }
         };
+        let id = head.id;
         let state = Mutex::new(State { head, tag, failed: false });
-        Ok((Remote { place, mac, state }, found))
+        Ok((Remote { place, id, writer, mac, state }, found))
     }
 
     /// The next head is wrapped by another master key.
@@ -287,10 +346,6 @@ impl Remote {
     fn state(&self) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.state.lock().map_err(|_| Error::Stopped)?;
         if state.failed { Err(Error::Stopped) } else { Ok(state) }
-    }
-
-    pub(crate) fn id(&self) -> Result<[u8; 16], Error> {
-        Ok(self.state()?.head.id)
     }
 
     fn swap(&self, change: impl FnOnce(&mut Head)) -> Result<(), Error> {
@@ -317,8 +372,8 @@ impl Remote {
         Ok(self.state()?.head.slot)
     }
 
-    /// Number of the last batch in the whole copy.
-    pub(crate) fn base(&self) -> Result<u64, Error> {
+    /// The whole copy that is there.
+    pub(crate) fn base(&self) -> Result<Base, Error> {
         Ok(self.state()?.head.base)
     }
 
@@ -332,92 +387,182 @@ impl Remote {
         self.swap(|head| head.slot = slot)
     }
 
-    /// Makes a batch durable there. `false`: another writer made one of this number.
-    pub(crate) fn try_change(&self, number: u64, rows: &[(i64, Vec<u8>)]) -> Result<bool, Error> {
+    /// Whether nobody took the place over since we did.
+    fn is_ours(&self) -> Result<bool, Error> {
+        let held = self.place.get(HEAD).map_err(io("read"))?;
+        Ok(held.map(|held| held.tag) == self.state()?.tag)
+    }
+
+    /// Makes a batch durable there, after the one with the code `before`; gives its code. None: another writer made one of
+    /// this number.
+    fn try_change(&self, number: u64, before: &Code, rows: &[(i64, Vec<u8>)]) -> Result<Option<Code>, Error> {
         let mut state = self.state()?;
         state.failed = true;
-        let name = change_name(number);
-        let made = self.place.make(&name, rows_bytes(&name, rows, &self.mac)).map_err(io("write"))?;
+        let name = change_name(&self.id, number);
+        let bytes = rows_bytes(&name, self.writer, before, rows, &self.mac);
+        let code = code_of(&bytes)?;
+        let made = self.place.make(&name, bytes).map_err(io("write"))?;
         state.failed = false;
-        Ok(made)
+        Ok(made.then_some(code))
+    }
+
+    /// An empty batch of our own: a writer of before who still comes finds its place taken. None: somebody else's stands
+    /// there.
+    pub(crate) fn fence(&self, number: u64, before: &Code) -> Result<Option<Code>, Error> {
+        // Who came after us has written the head before its batch: two who start at one time do not put each other out.
+        if self.is_ours()? { self.try_change(number, before, &[]) } else { Err(Error::TakenOver) }
     }
 
     /// The same, of the writer that nobody has taken the place over from.
-    pub(crate) fn change(&self, number: u64, rows: &[(i64, Vec<u8>)]) -> Result<(), Error> {
-        if self.try_change(number, rows)? {
-            return Ok(());
+    pub(crate) fn change(&self, number: u64, before: &Code, rows: &[(i64, Vec<u8>)]) -> Result<Code, Error> {
+        if let Some(code) = self.try_change(number, before, rows)? {
+            return Ok(code);
         }
         self.state()?.failed = true;
         Err(Error::TakenOver)
     }
 
-    /// Rows of a batch, if it was made.
-    pub(crate) fn read_change(&self, number: u64) -> Result<Option<Rows>, Error> {
-        let name = change_name(number);
+    /// A batch, if it was made.
+    pub(crate) fn read_change(&self, number: u64) -> Result<Option<Change>, Error> {
+        let name = change_name(&self.id, number);
         let held = self.place.get(&name).map_err(io("read"))?;
         held.map(|held| parse_rows(&held.bytes, &name, &self.mac)).transpose()
     }
 
-    /// Gives the rows of a whole copy, object by object.
-    pub(crate) fn read_base(&self, head: &Head, mut take: impl FnMut(Rows) -> Result<(), Error>) -> Result<(), Error> {
-        for part in 0..head.parts {
-            let name = part_name(head.base, part);
+    /// The next few batches from a number on, up to the first that was not made.
+    pub(crate) fn read_changes(&self, from: u64) -> Result<Vec<Change>, Error> {
+        let asked: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (from..from + AHEAD).map(|number| scope.spawn(move || self.read_change(number))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::Stopped))).collect()
+        });
+        asked.into_iter().map_while(Result::transpose).collect()
+    }
+
+    /// Gives the rows of the whole copy, object by object.
+    pub(crate) fn read_base(&self, base: &Base, mut take: impl FnMut(Rows) -> Result<(), Error>) -> Result<(), Error> {
+        for part in 0..base.parts {
+            let name = part_name(&self.id, base, part);
             let held = self.place.get(&name).map_err(io("read"))?;
             let missing = || Error::Corrupt { what: "keys elsewhere", why: "an object of the whole copy is missing" };
-            take(parse_rows(&held.ok_or_else(missing)?.bytes, &name, &self.mac)?)?;
+            take(parse_rows(&held.ok_or_else(missing)?.bytes, &name, &self.mac)?.rows)?;
         }
         Ok(())
     }
 
-    /// Writes a whole copy as of batch `base`, and removes what it makes needless. `rows` gives the next row.
+    /// Writes a whole copy with all of the batch `number`, which has the code `code`. `rows` gives the next part, and none
+    /// at the end, and which batch is the newest that it has seen. `parts_max`: how many they are at most.
+    ///
+    /// What it makes needless is removed by [`Remote::sweep`], which must have been done before.
     pub(crate) fn write_base(
         &self,
-        base: u64,
-        rows: &mut dyn FnMut() -> Result<Option<(i64, Vec<u8>)>, Error>,
+        (number, code): (u64, Code),
+        parts_max: u32,
+        mut rows: impl FnMut() -> Result<(Rows, u64), Error>,
     ) -> Result<(), Error> {
-        let (mut part, mut held, mut bytes) = (0, Vec::new(), 0);
+        let first = self.state()?.tag.is_none();
+        let mut base = Base::first(&self.id, parts_max);
+        if !first {
+            base = Base { number, id: u64::from_be_bytes(RandomPool::default().take()), ..base };
+            // If we stop from here on: the next sweep removes what we made of it.
+            self.swap(|head| head.going = base)?;
+        }
+        let mut codes = Vec::new();
         loop {
-            let row = rows()?;
-            let last = row.is_none();
-            if let Some(row) = row {
-                bytes += row.1.len();
-                held.push(row);
-            }
-            if bytes >= PART_BYTES || (last && !held.is_empty()) {
-                // One that a stop left under this name has other nonces: it is none of ours, and no head names it.
-                let name = part_name(base, part);
-                self.place.remove(&name).map_err(io("remove"))?;
-                if !self.place.make(&name, rows_bytes(&name, &held, &self.mac)).map_err(io("write"))? {
-                    return Err(Error::TakenOver);
-                }
-                (part, bytes) = (part + 1, 0);
-                held.clear();
-            }
-            if last {
+            let (held, newest) = rows()?;
+            base.until = newest;
+            if held.is_empty() {
                 break;
+            }
+            let name = part_name(&self.id, &base, codes.len() as u32);
+            let bytes = rows_bytes(&name, self.writer, &[0; MAC_BYTES], &held, &self.mac);
+            codes.push(code_of(&bytes)?);
+            if !self.place.make(&name, bytes).map_err(io("write"))? {
+                return Err(Error::TakenOver);
+            }
+        }
+        base.parts = codes.len() as u32;
+        // Batches will be removed because of it: so what stands there is read, not believed.
+        let mut codes = codes.into_iter();
+        for part in 0..base.parts {
+            let held = self.place.get(&part_name(&self.id, &base, part)).map_err(io("read"))?;
+            if held.map(|held| code_of(&held.bytes)).transpose()? != codes.next() {
+                return Err(bad("a part of a whole copy is not as it was written"));
             }
         }
         self.swap(|head| {
-            (head.old_base, head.old_parts) = (head.base, head.parts);
-            (head.base, head.parts) = (base, part);
-        })?;
-        // If we stop before this line: the next start does it.
-        self.sweep()
+            (head.going, head.base, head.code) = (head.base, base, code);
+            if first {
+                head.swept = number;
+            }
+        })
     }
 
-    /// Removes the whole copy of before, and the batches that the one of now has.
+    /// Removes the whole copy of before or what was begun of one, and the batches that the one of now has.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
         let head = self.state()?.head.clone();
-        if head.swept >= head.base {
+        if head.swept >= head.base.number && head.going.parts == 0 {
             return Ok(());
         }
-        for part in 0..head.old_parts {
-            self.place.remove(&part_name(head.old_base, part)).map_err(io("remove"))?;
+        self.remove_base(&self.id, &head.going)?;
+        self.remove_changes(head.swept + 1..=head.base.number)?;
+        self.swap(|held| (held.swept, held.going) = (head.base.number, Base::default()))
+    }
+
+    /// Removes the head: nobody goes on from what is there, and it can be removed ([`Remote::clear`]).
+    pub(crate) fn give_up(&self) -> Result<Head, Error> {
+        if !self.is_ours()? {
+            return Err(Error::TakenOver);
         }
-        for number in head.swept + 1..=head.base {
-            self.place.remove(&change_name(number)).map_err(io("remove"))?;
+        let mut state = self.state()?;
+        state.failed = true;
+        self.place.remove(HEAD).map_err(io("remove"))?;
+        Ok(state.head.clone())
+    }
+
+    /// Removes what hung on a head that is gone. `applied`: the last batch.
+    pub(crate) fn clear(&self, head: &Head, applied: u64) -> Result<(), Error> {
+        self.remove_base(&self.id, &head.base)?;
+        self.remove_base(&self.id, &head.going)?;
+        self.remove_changes(head.swept + 1..=applied)
+    }
+
+    fn remove_changes(&self, numbers: std::ops::RangeInclusive<u64>) -> Result<(), Error> {
+        for number in numbers {
+            self.place.remove(&change_name(&self.id, number)).map_err(io("remove"))?;
         }
-        self.swap(|held| (held.swept, held.old_parts) = (head.base, 0))
+        Ok(())
+    }
+
+    /// Removes the objects of a whole copy that no head names.
+    pub(crate) fn remove_base(&self, store: &[u8; 16], base: &Base) -> Result<(), Error> {
+        for part in 0..base.parts {
+            self.place.remove(&part_name(store, base, part)).map_err(io("remove"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Pages elsewhere on which nothing hangs any more.
+pub struct Left {
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) head: Head,
+    pub(crate) applied: u64,
+}
+
+impl std::fmt::Debug for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Left")
+    }
+}
+
+impl Left {
+    /// Removes them.
+    ///
+    /// # Errors
+    /// The place refuses: they stay, and nobody goes on from them.
+    pub fn remove(&self) -> Result<(), Error> {
+        self.remote.clear(&self.head, self.applied)
     }
 }
 
@@ -429,17 +574,19 @@ mod tests {
     fn heads_and_rows_come_back_and_every_changed_byte_is_noticed() {
         let master = MasterKey::generate(&mut RandomPool::default());
         let (id, key) = ([7; 16], Key([3; 32]));
-        let (swept, old_base, old_parts, slot) = (3, 8, 9, [6; SLOT_BYTES]);
-        let boxed = boxed(&key, &master, id);
-        let head = Head { id, boxed, writer: 1, base: 2, parts: 4, swept, old_base, old_parts, sequence: 5, slot };
+        let (base, going) =
+            (Base { number: 2, until: 5, id: 6, parts: 4 }, Base { number: 7, until: 8, id: 9, parts: 3 });
+        let (boxed, slot) = (boxed(&key, &master, id), [6; SLOT_BYTES]);
+        let head = Head { id, boxed, writer: 1, base, code: [4; 32], going, swept: 3, sequence: 5, slot };
         let mac = KeyedHash::new(&key.0);
         let bytes = head.to_bytes(&mac);
         assert_eq!(Head::parse(&bytes, &master).expect("it reads").0, head);
         let other = MasterKey::generate(&mut RandomPool::default());
         assert!(matches!(Head::parse(&bytes, &other), Err(Error::WrongMasterKey)));
         let rows = vec![(0, vec![1, 2]), (1 << 56 | 9, Vec::new())];
-        let change = rows_bytes("change/8", &rows, &mac);
-        assert_eq!(parse_rows(&change, "change/8", &mac).expect("it reads"), rows);
+        let change = rows_bytes("change/8", 3, &[2; 32], &rows, &mac);
+        let read = parse_rows(&change, "change/8", &mac).expect("it reads");
+        assert_eq!((read.rows, read.before), (rows, [2; 32]));
         assert!(parse_rows(&change, "change/9", &mac).is_err());
         for at in 0..bytes.len() {
             let mut other = bytes.clone();

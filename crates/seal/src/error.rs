@@ -35,8 +35,8 @@ pub enum Error {
         /// The rule broken.
         why: &'static str,
     },
-    /// Another thread failed while it held the store.
-    #[error("use key store: another thread failed")]
+    /// A write before this one failed, or another thread while it held the store: the next start reads what is true.
+    #[error("use key store: something failed before, and what came of it is read at the next start")]
     Stopped,
     /// Another process writes the keys elsewhere.
     #[error("write keys elsewhere: another writer has taken them over, and this process ends")]

@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::beside::{Beside, catch_up, note, place_of, put_base, put_rows};
+use crate::beside::{Beside, Place, catch_up, note, parts_max, place_of, put_base, put_rows, unnote};
 use crate::crypto::{Key, decrypt, encrypt};
-use crate::elsewhere::{CHANGES_MAX, Elsewhere, Remote, SLOT_BYTES};
+use crate::elsewhere::{Base, CHANGES_MAX, Elsewhere, Left, PART_BYTES, Remote, SLOT_BYTES};
 use crate::error::{Error, database};
 use crate::master::MasterKey;
 use crate::random::RandomPool;
@@ -86,6 +86,8 @@ struct Database {
     /// About how many pages went into the write-ahead log since it was last copied.
     log_pages: u64,
     beside: Option<Beside>,
+    /// A batch is in the second place of which it is not known whether it is here: nothing more is written.
+    unsettled: bool,
 }
 
 /// The write-ahead log of the pages, to be copied to their places beside the writing: a copy takes tens of
@@ -100,7 +102,6 @@ impl Log {
     /// Copies the log if it is long: most of it while others write, the little that came meanwhile while they wait, so
     /// that the log can begin again.
     pub(crate) fn copy(&self) -> Result<(), Error> {
-        self.copy_elsewhere()?;
         let held = || self.database.lock().map_err(|_| Error::Stopped);
         if held()?.log_pages < LOG_PAGES_MAX {
             return Ok(());
@@ -113,26 +114,30 @@ impl Log {
     }
 
     /// Makes a whole copy of the pages in the second place when the batches since the last one are many and larger, so
-    /// that a new machine has not much to read; others write meanwhile.
-    fn copy_elsewhere(&self) -> Result<(), Error> {
-        let remote = {
-            let held = self.database.lock().map_err(|_| Error::Stopped)?;
-            let Some(beside) = &held.beside else { return Ok(()) };
-            let many = beside.applied.saturating_sub(beside.remote.base()?) >= CHANGES_MAX;
-            if !many || beside.sent < beside.base_bytes {
-                return Ok(());
-            }
-            Arc::clone(&beside.remote)
+    /// that a new machine has not much to read, and removes what the last one made needless; others write meanwhile.
+    pub(crate) fn copy_elsewhere(&self) -> Result<(), Error> {
+        let held = || self.database.lock().map_err(|_| Error::Stopped);
+        let Some((remote, place)) =
+            held()?.beside.as_ref().map(|beside| (Arc::clone(&beside.remote), beside.place.clone()))
+        else {
+            return Ok(());
         };
-        let bytes = put_base(&self.folder, &remote)?;
-        if let Some(beside) = &mut self.database.lock().map_err(|_| Error::Stopped)?.beside {
-            (beside.base_bytes, beside.sent) = (bytes, 0);
+        remote.sweep()?;
+        let base = remote.base()?;
+        let is_due = place.applied.saturating_sub(base.number) >= CHANGES_MAX
+            && place.sent >= u64::from(base.parts) * PART_BYTES;
+        if !is_due {
+            return Ok(());
         }
-        Ok(())
+        let begun_at = put_base(&self.folder, &remote)?;
+        if let Some(beside) = &mut held()?.beside {
+            beside.place.sent -= begun_at.sent;
+        }
+        remote.sweep()
     }
 }
 
-fn checkpoint(connection: &rusqlite::Connection, mode: &str) -> Result<(), Error> {
+pub(crate) fn checkpoint(connection: &rusqlite::Connection, mode: &str) -> Result<(), Error> {
     let _busy: i64 = connection
         .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0))
         .map_err(database("checkpoint"))?;
@@ -188,19 +193,26 @@ impl Batch {
         if held.written >= self.number {
             return Ok(());
         }
+        if held.unsettled {
+            return Err(Error::Stopped);
+        }
         let mut place = None;
-        if let Some(Beside { remote, applied, .. }) = &held.beside {
-            remote.change(applied + 1, &self.rows)?;
+        if let Some(Beside { remote, place: before }) = &held.beside {
+            let code = remote.change(before.applied + 1, &before.code, &self.rows)?;
             // If we stop before the commit below: the next start takes the batch from there.
-            place = Some((remote.id()?, applied + 1));
+            place = Some(before.next(code, &self.rows));
+            held.unsettled = true;
         }
         let transaction = held.connection.transaction().map_err(database("begin"))?;
-        put_rows(&transaction, &self.rows, place)?;
+        put_rows(&transaction, &self.rows)?;
+        if let Some(place) = &place {
+            note(&transaction, place)?;
+        }
         transaction.commit().map_err(database("commit"))?;
+        held.unsettled = false;
         held.written = self.number;
-        if let (Some(beside), Some((_, applied))) = (&mut held.beside, place) {
-            beside.applied = applied;
-            beside.sent += self.rows.iter().map(|(_, blob)| blob.len() as u64).sum::<u64>();
+        if let (Some(beside), Some(place)) = (&mut held.beside, place) {
+            beside.place = place;
         }
         held.log_pages += self.rows.iter().map(|(_, blob)| (blob.len() / DATABASE_PAGE_BYTES + 1) as u64).sum::<u64>();
         self.durable.store(self.number, Ordering::Release);
@@ -253,16 +265,7 @@ fn io(action: &'static str, what: &'static str) -> impl Fn(std::io::Error) -> Er
 }
 
 impl Pages {
-    pub(crate) fn create(
-        folder: &Path,
-        master: MasterKey,
-        elsewhere: Option<Box<dyn Elsewhere>>,
-    ) -> Result<Pages, Error> {
-        let remote = elsewhere.map(|place| Remote::find(place, &master)).transpose()?;
-        if remote.as_ref().is_some_and(|(_, head)| head.is_some()) {
-            let why = "there are keys already: give these a place of their own";
-            return Err(Error::Corrupt { what: "keys elsewhere", why });
-        }
+    pub(crate) fn create(folder: &Path, master: MasterKey) -> Result<Pages, Error> {
         let root_key = Key(RandomPool::default().take());
         let root_file = std::fs::OpenOptions::new()
             .read(true)
@@ -272,9 +275,6 @@ impl Pages {
             .open(root_path(folder))
             .map_err(io("create", "key store root"))?;
         let mut pages = Pages::assemble(folder, open_database(folder)?, root_file, master, root_key)?;
-        if let Some((remote, _)) = remote {
-            pages.follow(Arc::new(remote), 0)?;
-        }
         pages.settle_root()?;
         std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync", "key store folder"))?;
         Ok(pages)
@@ -286,21 +286,20 @@ impl Pages {
         master: MasterKey,
         elsewhere: Option<Box<dyn Elsewhere>>,
     ) -> Result<(Pages, Zeroizing<Vec<u8>>), Error> {
-        let Some(place) = elsewhere else { return Pages::open_here(folder, master) };
-        let (remote, head) = Remote::find(place, &master)?;
-        let remote = Arc::new(remote);
-        let applied = head.map(|head| catch_up(folder, &remote, &head, &master)).transpose()?;
-        let (mut pages, meta) = Pages::open_here(folder, master)?;
-        match applied {
-            Some(applied) => pages.follow(remote, applied)?,
-            None => {
-                // Nothing is there yet: all that is here, and then what says so.
-                let slots = read_slots(&pages.root_file);
-                let (_, slot) = slots.first().ok_or(Error::Stopped)?;
-                remote.begin(*slot)?;
-                pages.follow(Arc::clone(&remote), 1)?;
-                put_base(folder, &remote)?;
+        let Some(elsewhere) = elsewhere else {
+            let (pages, meta) = Pages::open_here(folder, master)?;
+            // What was begun there is none of this folder's any more: from here on it would lack what comes.
+            if pages.place()?.is_some_and(|place| !place.whole) {
+                unnote(&pages.database.lock().map_err(|_| Error::Stopped)?.connection)?;
             }
+            return Ok((pages, meta));
+        };
+        let (remote, head) = Remote::find(elsewhere, &master)?;
+        let place = head.map(|head| catch_up(folder, &remote, &head, &master)).transpose()?;
+        let (mut pages, meta) = Pages::open_here(folder, master)?;
+        match place {
+            Some(place) => pages.follow(Arc::new(remote), place)?,
+            None => pages.begin_elsewhere(remote)?,
         }
         // Opening settled on the true root key here; the head may still have the one before.
         let there = pages.remote.as_ref().map(|remote| remote.slot()).transpose()?;
@@ -310,16 +309,59 @@ impl Pages {
         Ok((pages, meta))
     }
 
-    /// Whether the folder is a copy of pages elsewhere, which this process does not write to.
-    pub(crate) fn is_copy(&self) -> Result<bool, Error> {
-        Ok(self.remote.is_none() && place_of(&self.reading)?.is_some())
+    /// Which store elsewhere the folder notes that it follows.
+    fn place(&self) -> Result<Option<Place>, Error> {
+        place_of(&self.reading)
     }
 
-    /// From now on what is written goes there first. `applied`: what of it is here.
-    fn follow(&mut self, remote: Arc<Remote>, applied: u64) -> Result<(), Error> {
+    /// Whether the folder is a copy of pages elsewhere, which this process does not write to.
+    pub(crate) fn is_copy(&self) -> Result<bool, Error> {
+        Ok(self.remote.is_none() && self.place()?.is_some_and(|place| place.whole))
+    }
+
+    pub(crate) fn has_elsewhere(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// All that is here goes to a place that has nothing yet. The head comes last: until it stands there is nothing there.
+    pub(crate) fn begin_elsewhere(&mut self, remote: Remote) -> Result<(), Error> {
+        let before = self.place()?;
+        if before.as_ref().is_some_and(|place| place.whole) {
+            let why = "there are none, and this folder follows those of another place: set `keys` as it was";
+            return Err(Error::Corrupt { what: "keys elsewhere", why });
+        }
+        if let Some(Place { store, .. }) = before {
+            remote.remove_base(&store, &Base::first(&store, parts_max(&self.reading)?))?;
+        }
+        let slots = read_slots(&self.root_file);
+        let (_, slot) = slots.first().ok_or(Error::Stopped)?;
+        remote.begin(*slot)?;
+        let place = Place::first(remote.id);
+        note(&self.database.lock().map_err(|_| Error::Stopped)?.connection, &place)?;
+        put_base(&self.folder, &remote)?;
+        self.follow(Arc::new(remote), Place { whole: true, ..place })
+    }
+
+    /// The folder has its keys alone from now on. Gives what is to be removed elsewhere, if this process writes there.
+    pub(crate) fn leave_elsewhere(&mut self) -> Result<Option<Left>, Error> {
+        self.failed = true;
         let mut held = self.database.lock().map_err(|_| Error::Stopped)?;
-        note(&mut held.connection, (remote.id()?, applied))?;
-        held.beside = Some(Beside { remote: Arc::clone(&remote), applied, sent: 0, base_bytes: 0 });
+        let mut left = None;
+        if let (Some(Beside { place, .. }), Some(remote)) = (held.beside.take(), self.remote.take()) {
+            // If we stop from here on: with the head there the folder still follows, and without it it does not.
+            note(&held.connection, &Place { whole: false, ..place })?;
+            left = Some(Left { head: remote.give_up()?, remote, applied: place.applied });
+        }
+        unnote(&held.connection)?;
+        self.failed = false;
+        Ok(left)
+    }
+
+    /// From now on what is written goes there first. `place`: what of it is here.
+    fn follow(&mut self, remote: Arc<Remote>, place: Place) -> Result<(), Error> {
+        let mut held = self.database.lock().map_err(|_| Error::Stopped)?;
+        note(&held.connection, &place)?;
+        held.beside = Some(Beside { remote: Arc::clone(&remote), place });
         drop(held);
         self.remote = Some(remote);
         Ok(())
@@ -357,7 +399,8 @@ impl Pages {
         master: MasterKey,
         root_key: Key,
     ) -> Result<Pages, Error> {
-        let database = Database { connection: open_database(folder)?, written: 0, log_pages: 0, beside: None };
+        let database =
+            Database { connection: open_database(folder)?, written: 0, log_pages: 0, beside: None, unsettled: false };
         Ok(Pages {
             folder: folder.to_owned(),
             database: Arc::new(Mutex::new(database)),
@@ -681,7 +724,11 @@ impl Pages {
 }
 
 pub(crate) fn open_database(folder: &Path) -> Result<rusqlite::Connection, Error> {
-    let connection = rusqlite::Connection::open(folder.join("store.db")).map_err(database("open"))?;
+    open_at(&folder.join("store.db"))
+}
+
+pub(crate) fn open_at(path: &Path) -> Result<rusqlite::Connection, Error> {
+    let connection = rusqlite::Connection::open(path).map_err(database("open"))?;
     connection
         .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cache_size = -4096;

@@ -52,6 +52,15 @@ impl SharedStore {
         self.log.copy()
     }
 
+    /// Makes a whole copy of the keys in the second place, where that is due, and removes what it made needless. May take
+    /// minutes, in which others go on: for a thread that nobody waits for.
+    ///
+    /// # Errors
+    /// The place or the disk refuses; nothing is lost by it.
+    pub fn copy_elsewhere(&self) -> Result<(), Error> {
+        self.log.copy_elsewhere()
+    }
+
     /// Returns when everything up to the ticket is durable, by somebody else's write or by one of its own.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use record::identifier::IdentifierType;
 
 use crate::cache::Generations;
 use crate::crypto::{Key, KeyedHash, subkey};
-use crate::elsewhere::Elsewhere;
+use crate::elsewhere::{Elsewhere, Left, Remote};
 use crate::error::Error;
 use crate::holds::Holds;
 use crate::log_keys::LogKeys;
@@ -143,13 +143,21 @@ impl KeyStore {
         origin: &str,
         elsewhere: Option<Box<dyn Elsewhere>>,
     ) -> Result<KeyStore, Error> {
-        let pages = Pages::create(folder, master, elsewhere)?;
+        let remote = elsewhere.map(|place| Remote::find(place, &master)).transpose()?;
+        if remote.as_ref().is_some_and(|(_, head)| head.is_some()) {
+            let why = "there are keys already: give these a place of their own";
+            return Err(Error::Corrupt { what: "keys elsewhere", why });
+        }
+        let pages = Pages::create(folder, master)?;
         let mut random = RandomPool::default();
         let named = (0..NAMED).map(|_| Key(random.take())).collect();
         let mut store = KeyStore::assemble(pages, random, named, origin.to_owned());
         store.generation = NAMED as u64;
         store.pages.touch_meta();
         store.commit()?;
+        if let Some((remote, _)) = remote {
+            store.pages.begin_elsewhere(remote)?;
+        }
         Ok(store)
     }
 
@@ -225,6 +233,20 @@ impl KeyStore {
     /// The store cannot be read.
     pub fn is_copy(&self) -> Result<bool, Error> {
         self.pages.is_copy()
+    }
+
+    /// The folder has the keys alone from now on. Gives what is to be removed elsewhere, if the store was opened with it.
+    ///
+    /// # Errors
+    /// The place or the disk refuses: the next start goes on from what came of it.
+    pub fn leave_elsewhere(&mut self) -> Result<Option<Left>, Error> {
+        self.commit()?;
+        self.pages.leave_elsewhere()
+    }
+
+    /// Whether what is written goes elsewhere first.
+    pub fn has_elsewhere(&self) -> bool {
+        self.pages.has_elsewhere()
     }
 
     /// Name of the trail that the store belongs to.

@@ -119,6 +119,19 @@ enum KeysCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Give up the bucket that the keys are in: they are in the data directory alone afterwards.
+    ///
+    /// What the bucket has is taken into the directory first, and then removed there. Also while the server runs. Take
+    /// `keys` out of candor.toml afterwards: a start puts the keys into an empty bucket that it names. No other machine can
+    /// go on from the bucket then, so back DIR/keys up (`candor backup`).
+    Leave {
+        #[command(flatten)]
+        data: Data,
+        /// The bucket is lost: go on from what the directory has of it. Never where another machine may have gone on
+        /// from the bucket: of what it did since nothing is known here, also which keys it destroyed.
+        #[arg(long)]
+        lost: bool,
+    },
 }
 
 impl OnTrail for Keys {
@@ -126,16 +139,19 @@ impl OnTrail for Keys {
         match &self.command {
             KeysCommand::List { data, .. }
             | KeysCommand::Rewrap { data, .. }
-            | KeysCommand::ChangeLogKey { data, .. } => &data.data,
+            | KeysCommand::ChangeLogKey { data, .. }
+            | KeysCommand::Leave { data, .. } => &data.data,
         }
     }
 
     fn mode(&self) -> OpenMode {
-        OpenMode { without_views: true, ..OpenMode::default() }
+        let keys_lost = matches!(self.command, KeysCommand::Leave { lost: true, .. });
+        OpenMode { without_views: true, keys_lost, ..OpenMode::default() }
     }
 
     fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
         match &self.command {
+            KeysCommand::Leave { lost, .. } => leave(on.trail, *lost, out),
             KeysCommand::List { output, .. } => list(on.trail, *output, out),
             KeysCommand::Rewrap { new_master_key, .. } => rewrap(on, new_master_key.as_deref(), out),
             KeysCommand::ChangeLogKey { both_sign_days, output, .. } => {
@@ -143,6 +159,25 @@ impl OnTrail for Keys {
             }
         }
     }
+}
+
+fn leave(trail: &Trail, lost: bool, out: &mut dyn Write) -> Result<()> {
+    let mut store = trail.store.lock()?;
+    match (lost, store.is_copy()?, store.has_elsewhere()) {
+        (_, false, false) => bail!("keys leave: the keys are in this directory alone already"),
+        (true, _, true) => {
+            bail!("keys leave: the server that runs has the bucket: leave it without --lost, or stop it first")
+        }
+        _ => {}
+    }
+    let left = store.leave_elsewhere()?;
+    drop(store);
+    if let Some(Err(error)) = left.map(|left| left.remove()) {
+        writeln!(out, "objects stay in the bucket that nobody goes on from, and are yours to delete: {error}")?;
+    }
+    let keys = trail.paths.keys();
+    writeln!(out, "left: the keys are in {} alone: take `keys` out of candor.toml, and back them up", keys.display())?;
+    Ok(())
 }
 
 fn list(trail: &Trail, output: Output, out: &mut dyn Write) -> Result<()> {
@@ -507,7 +542,8 @@ enum ClockSub {
 impl ClockCommand {
     pub fn run(self) -> Result<ExitCode> {
         let ClockSub::Accept { data } = self.command;
-        let trail = Trail::open(&data.data, OpenMode { accept_clock: true, without_views: true })?;
+        let trail =
+            Trail::open(&data.data, OpenMode { accept_clock: true, without_views: true, ..OpenMode::default() })?;
         let before = trail.intake.reader().published().at.rfc3339();
         let after = ledger::clock::Clock::now(&ledger::clock::SystemClock).rfc3339();
         let fields = json!({"before": before, "after": after, "actor": super::actor()});
