@@ -38,6 +38,9 @@ const AT_ONCE: usize = 64;
 const FIRST: Duration = Duration::from_secs(90);
 /// Between two looks at what is due.
 const EVERY: Duration = Duration::from_secs(3600);
+/// A trail that stood still for longer may have been started with a clock that is wrong by days: for so long it is left
+/// to show it.
+const STILL: Duration = Duration::from_secs(86_400);
 
 /// A period that is due, or has ended.
 #[derive(Debug, Clone, Serialize)]
@@ -340,20 +343,38 @@ impl Unseen {
 /// look through.
 pub fn serve(trail: &Trail, stop: &AtomicBool) {
     step_back(LAST);
+    let start = Instant::now();
+    let mut told = false;
     beat(stop, FIRST, || {
         let next = Instant::now() + EVERY;
-        if let Err(error) = once(trail, stop) {
+        let waits = waits(trail.last_before, SystemClock.now(), start.elapsed(), crate::clock_state::synchronised);
+        if waits && !told && trail.config.expiry == Expiry::OnTime {
+            eprintln!(
+                "candor: this trail stood still for more than a day, and the system does not say that its clock is synchronised: keys that are due end in a day, or by `candor expire run`"
+            );
+            told = true;
+        }
+        if let Err(error) = once(trail, stop, waits) {
             eprintln!("candor: keys that are due could not be ended: {error:#}: it is tried again in an hour");
         }
         next
     });
 }
 
-fn once(trail: &Trail, stop: &AtomicBool) -> Result<()> {
+/// Whether keys that are due wait: a clock that was set ahead while nothing ran would end them early, and setting it right
+/// brings none back.
+fn waits(last: UnixMillis, now: UnixMillis, running: Duration, synchronised: impl FnOnce() -> Option<bool>) -> bool {
+    last.0 > 0
+        && now.0.saturating_sub(last.0) > STILL.as_millis() as u64
+        && running < STILL
+        && synchronised() != Some(true)
+}
+
+fn once(trail: &Trail, stop: &AtomicBool, waits: bool) -> Result<()> {
     let _alone = trail.deciding.lock().map_err(|_| anyhow!("another thread failed"))?;
     // Nobody else decides now: all below has been carried out, unless something failed half-way.
     let seen = trail.intake.reader().size();
-    if trail.config.expiry == Expiry::OnTime {
+    if trail.config.expiry == Expiry::OnTime && !waits {
         of(trail, "candor")?.run(SystemClock.now().day(), stop, |_| {})?;
     }
     if trail.unfinished.load(Ordering::Acquire) {
@@ -400,4 +421,22 @@ pub fn report(sources: &Sources) -> Result<Vec<(Row, Option<String>)>> {
         rows.push((row, at));
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_days_without_a_server_keys_wait_for_a_clock_that_somebody_vouches_for() {
+        let (last, hour) = (UnixMillis(1_800_000_000_000), 3_600_000);
+        let after = |hours: u64| UnixMillis(last.0 + hours * hour);
+        let running = Duration::from_secs(90);
+        assert!(waits(last, after(100), running, || None));
+        assert!(waits(last, after(100), running, || Some(false)));
+        assert!(!waits(last, after(100), running, || Some(true)));
+        assert!(!waits(last, after(20), running, || Some(false)), "it stood still for less than a day");
+        assert!(!waits(last, after(100), STILL, || None), "it ran for a day since");
+        assert!(!waits(UnixMillis(0), after(0), running, || None), "a new trail");
+    }
 }

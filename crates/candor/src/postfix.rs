@@ -29,7 +29,7 @@ use views::views::Views;
 use crate::config::Recipients;
 use crate::follow::{Follower, LINE_BYTES_MAX, Place, Step};
 use crate::ingest::{Batches, Work};
-use crate::source_state::{At, StateFile};
+use crate::source_state::{At, Reading, Readings, StateFile};
 use crate::trail::Trail;
 
 /// Between looks at a log that stands still.
@@ -100,6 +100,12 @@ pub struct PostfixLog {
     input: Option<Follower>,
     path: PathBuf,
     told: Told,
+    /// Of a log that is a file: erasures have to be heard of.
+    reading: Option<Arc<Reading>>,
+    readings: Arc<Readings>,
+    /// Erasures that the correlator knows of.
+    erasures: u64,
+    store: Arc<SharedStore>,
 }
 
 /// What the lines lead to, until it is sent.
@@ -161,6 +167,10 @@ impl PostfixLog {
                 work: Work::default(),
                 summary: LogSummary::default(),
             },
+            reading: None,
+            readings: Arc::clone(&trail.readings),
+            erasures: 0,
+            store: Arc::clone(&trail.store),
         };
         let find = Finder::of(trail)?;
         let announced = move |message_id: &[u8]| find.announcement(message_id).ok().flatten();
@@ -169,9 +179,12 @@ impl PostfixLog {
             return Ok(log);
         }
         let state = StateFile::of(trail, source)?;
-        let held = state
-            .read(options)
-            .with_context(|| format!("read {}: remove it to read the log from its start", state.path.display()))?;
+        let read = || {
+            let read = state.read(options);
+            read.with_context(|| format!("read {}: remove it to read the log from its start", state.path.display()))
+        };
+        let (reading, held) = trail.readings.begin(source, read)?;
+        log.reading = Some(reading);
         let mut place = None;
         if let Some((at, correlator)) = held {
             (log.correlator, log.told.lines) = (correlator, at.lines);
@@ -230,6 +243,9 @@ impl PostfixLog {
                 self.save(&input, batches, true)?;
                 return Ok(true);
             }
+            if self.erasures != self.readings.erasures() && !self.forget(&input, batches)? {
+                return Ok(false);
+            }
             let seen = input.written().unwrap_or_else(|| SystemClock.now());
             let step = input.step().context("read the log")?;
             for line in std::mem::take(&mut input.lines) {
@@ -268,6 +284,22 @@ impl PostfixLog {
                 return Ok(false);
             }
         }
+    }
+
+    /// Drops what it keeps of people who were erased; whether anybody still takes what it sends.
+    fn forget(&mut self, input: &Follower, batches: &mut Batches) -> Result<bool> {
+        let erasures = self.readings.erasures();
+        crate::source_state::forget(&mut self.correlator, &self.store)?;
+        self.erasures = erasures;
+        if input.place().is_some() {
+            return self.save(input, batches, true);
+        }
+        // There is no log now and no state to be written; the one in place is of the log that was.
+        if let (Some(state), Some(reading)) = (&self.state, &self.reading) {
+            state.forget(&self.store)?;
+            reading.hear(erasures);
+        }
+        Ok(true)
     }
 
     fn line(&mut self, line: Option<&[u8]>, seen: UnixMillis) {
@@ -334,8 +366,12 @@ impl PostfixLog {
             (self.state_cost, self.state_written) = (start.elapsed(), Instant::now());
             self.state_waits.store(true, Ordering::Release);
             let (state, waits) = (state.clone(), Arc::clone(&self.state_waits));
+            let (reading, erasures) = (self.reading.clone(), self.erasures);
             self.told.work.after = Some(Box::new(move || {
                 let put = state.put().map_err(|error| anyhow!("put the source's state in place: {error}"));
+                if let (Ok(()), Some(reading)) = (&put, reading) {
+                    reading.hear(erasures);
+                }
                 waits.store(false, Ordering::Release);
                 put
             }));

@@ -13,19 +13,23 @@ use ledger::clock::{Clock, SystemClock};
 use ledger::disk::is_network_file_system;
 use ledger::home::Home;
 use ledger::ledger::{Ledger, Options};
-use ledger::reader::Reader;
+use ledger::reader::{Reader, StoredEntry};
 use ledger::sequencer::{Sequencer, Submitter};
 use proof::checkpoint::Checkpoint;
 use proof::key_change;
+use proof::time::UnixMillis;
 use record::detect::Detector;
 use record::kinds::Catalogue;
+use record::minimal::number;
 use seal::crypto::{KeyedHash, subkey};
 use seal::master::MasterKey;
 use seal::random::RandomPool;
+use seal::sealed::Parts;
 use seal::shared::{SharedStore, Ticket};
 use seal::store::{KeyStore, Named};
 use views::expire::Sources;
 use views::notes::Notes;
+use views::open::Opened;
 use views::views::{Applied, Views};
 
 use crate::config::Config;
@@ -33,6 +37,7 @@ use crate::ending::Unseen;
 use crate::intake::{Companion, Intake};
 use crate::past::Past;
 use crate::settings::{Settled, settle};
+use crate::source_state::Readings;
 use crate::space::Space;
 use crate::{key_bucket, log_key};
 
@@ -114,10 +119,14 @@ pub struct Trail {
     pub policy: Mutex<Option<Arc<Policy>>>,
     /// The settings that it opened with.
     pub settled: Settled,
+    /// Time of its last entry when it was opened; zero of a new one.
+    pub last_before: UnixMillis,
     /// Id and epoch of this writer, where others could write to the same journal.
     taken_over: Option<(u64, u32)>,
     /// What destroys keys, one at a time.
     pub deciding: Mutex<()>,
+    /// Logs that are being read.
+    pub readings: Arc<Readings>,
     /// Something failed that may be in the trail and not carried out: the next start must look for it.
     pub unfinished: AtomicBool,
     /// An ending was cut off: none is begun before the next start has done it.
@@ -215,15 +224,29 @@ fn open_keys(paths: &Paths, config: &Config, lost: bool) -> Result<KeyStore> {
 fn check_unsigned(reader: &Reader, entries: Range<u64>, store: &SharedStore, catalogue: &Catalogue) -> Result<()> {
     for index in entries {
         let stored = reader.entry(index)?;
-        let keys = views::open::keys(&stored, None, &mut *store.lock()?);
-        let opened = keys.and_then(|keys| views::open::open(&stored, &keys, catalogue));
-        if !opened.is_ok_and(|opened| opened.facts.is_ok()) || reader.is_repeated(index)? {
+        if !is_sealed_here(&stored, store, catalogue)? || reader.is_repeated(index)? {
             bail!(
                 "entry {index}, which nothing signs yet, is none that this trail has sealed: somebody else wrote it where the journal is. Keep it as evidence, and open a successor (candor init --succeeds)"
             );
         }
     }
     Ok(())
+}
+
+/// Whether the entry's facts open to what it commits to, and say the kind that it says, under a key of the class that it
+/// says.
+fn is_sealed_here(stored: &StoredEntry, store: &SharedStore, catalogue: &Catalogue) -> Result<bool> {
+    let (keys, span) = {
+        let mut store = store.lock()?;
+        let period = stored.sealed.as_deref().and_then(|sealed| Parts::parse(sealed).ok()).map(|parts| parts.period);
+        (views::open::keys(stored, None, &mut store), period.and_then(|period| store.period_span(period)))
+    };
+    let opened = keys.and_then(|keys| views::open::open(stored, &keys, catalogue));
+    let (Ok(entry), Ok(Opened { facts: Ok(facts), .. }), Some(span)) = (stored.entry(), opened, span) else {
+        return Ok(false);
+    };
+    let kind = views::open::value(&facts.fields(), number::KIND);
+    Ok(kind.as_deref() == Some(entry.kind) && span.class.class().name == entry.class)
 }
 
 /// Whether another process has the trail open and may be writing.
@@ -427,6 +450,7 @@ impl Trail {
             writer,
             segment_bytes_max: None,
         })?;
+        let last_before = ledger.reader().published().at;
         let taken_over = shared.then(|| (writer, ledger.epoch()));
         let torn = ledger.recovered().torn_bytes;
         if torn > 0 {
@@ -518,8 +542,10 @@ impl Trail {
             ended_before: web::people::EndedBefore::default(),
             policy: Mutex::default(),
             settled,
+            last_before,
             taken_over,
             deciding: Mutex::default(),
+            readings: Arc::default(),
             unfinished: AtomicBool::new(!carried_out),
             ending_unfinished: AtomicBool::new(false),
             sequencer: Some(sequencer),
@@ -653,4 +679,38 @@ pub fn make_private(folder: &Path) -> Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("create {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_says_another_kind_or_class_than_was_sealed_is_none_of_ours() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("trail");
+        let trail = Trail::create(&data, Some("audit.example/log1".into()), None).expect("a trail");
+        let held = || trail.intake.reader().entry(0).expect("an entry");
+        let ours = |stored: &StoredEntry| is_sealed_here(stored, &trail.store, &trail.catalogue).expect("readable");
+        assert!(ours(&held()));
+        let class = held().entry().expect("it parses").class.to_owned();
+        let other = if class == "access" { "compliance" } else { "access" };
+        for (what, instead) in
+            [("TRAIL_OPENED", "WRITER_STARTED"), (&*class, other), ("\"facts\":\"", "\"facts\":\"00")]
+        {
+            let mut stored = held();
+            let text = String::from_utf8(stored.bytes).expect("UTF-8");
+            let mut changed = text.replacen(what, instead, 1);
+            if what.starts_with('"') {
+                let end = changed.find("\",\"sealed").expect("the commitment ends");
+                changed.replace_range(end - 2..end, "");
+            }
+            assert_ne!(changed, text);
+            stored.bytes = changed.into_bytes();
+            assert!(!ours(&stored), "{instead}");
+        }
+        let stored = StoredEntry { sealed: None, ..held() };
+        assert!(!ours(&stored));
+        trail.close().expect("closed");
+    }
 }

@@ -284,7 +284,7 @@ fn a_backup_is_made_beside_the_server_and_ends_on_its_day() {
     assert!(bad(1, &["hold", "release", "hold-0", "--reason", "r", "--data", data]).contains("no living hold"));
     // Who reads commands alone is told.
     assert!(
-        bad(1, &["erase", "--customer", "c-1", "--reason", "r", "--yes", "--data", data])
+        bad(1, &["rebuild", "--reference", "CH-1", "--data", data])
             .contains("another candor process uses this directory")
     );
     assert!(server.stop());

@@ -7,6 +7,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ledger::disk::RealDisk;
 use ledger::ledger::{Ledger, Options};
@@ -16,6 +18,7 @@ use record::identifier::IdentifierType::{Address, CustomerId};
 use seal::crypto::{KeyedHash, subkey};
 use seal::master::MasterKey;
 use seal::store::{KeyStore, Named};
+use support::http::Server;
 use support::{folder, good, ingest, root};
 
 const NAME: &str = "quintessa";
@@ -145,6 +148,7 @@ thread_local! {
 
 #[test]
 fn no_file_has_the_person_once_they_are_erased() {
+    THEIRS.with_borrow_mut(BTreeSet::clear);
     let folder = folder();
     let trail = folder.path().join("trail");
     let data = trail.to_str().expect("UTF-8");
@@ -164,6 +168,56 @@ fn no_file_has_the_person_once_they_are_erased() {
     assert_eq!(ingest(data, record(7, "EMAIL_BOUNCED").as_bytes(), &[]).0, 0);
     assert_eq!(places(&trail), BTreeSet::new());
     good(&["rebuild", "--reference", "CH-1", "--data", data]);
+    assert_eq!(places(&trail), BTreeSet::new());
+    good(&["verify", data]);
+}
+
+/// While others write about them and about somebody else, and while they are read.
+#[test]
+fn nor_where_a_server_runs_and_goes_on_meanwhile() {
+    THEIRS.with_borrow_mut(BTreeSet::clear);
+    let folder = folder();
+    let trail = folder.path().join("trail");
+    let data = trail.to_str().expect("UTF-8");
+    good(&["init", "--data", data]);
+    let lines: String = (0..5).map(|i| record(i, "EMAIL_SENT") + "\n").collect();
+    assert_eq!(ingest(data, lines.as_bytes(), &[]).0, 0);
+    assert!(places(&trail).len() >= 5);
+    let server = Server::start(&trail);
+    let (append, read) = (server.append_key(), server.read_key());
+    let stop = AtomicBool::new(false);
+    let certificate = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut written = 0;
+            while !stop.load(Ordering::Acquire) {
+                let more = |line: &str| line.replace("\"e-EMAIL", &format!("\"w{written}-EMAIL"));
+                let theirs: String = (0..9).map(|i| more(&record(i, "EMAIL_OPENED")) + "\n").collect();
+                let others = theirs.replace(CUSTOMER, "c-other").replace(ADDRESS, "other@erase.example");
+                server.lines(&append, &(theirs + &others.replace("\"w", "\"o")));
+                written += 1;
+            }
+            written
+        });
+        let reading = scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                server.read(&read, &format!("/v1/search?q={NAME}"));
+            }
+        });
+        std::thread::park_timeout(Duration::from_millis(300));
+        let said = good(&["erase", "--data", data, "--customer", CUSTOMER, "--reason", "DSR-9", "--yes", "--json"]);
+        std::thread::park_timeout(Duration::from_millis(300));
+        stop.store(true, Ordering::Release);
+        assert!(writing.join().is_ok_and(|written| written > 1) && reading.join().is_ok());
+        serde_json::from_str::<serde_json::Value>(&said).expect("JSON")
+    });
+    assert!(certificate["entries"].as_u64().is_some_and(|entries| entries > 5), "{certificate}");
+    let found = server.read(&read, &format!("/v1/search?q={NAME}")).json();
+    // Somebody else is called so too.
+    assert!(found["entries"].as_array().is_some_and(|entries| !entries.is_empty()), "{found}");
+    let told = support::bad(1, &["erase", "--data", data, "--customer", CUSTOMER, "--reason", "again", "--yes"]);
+    assert!(told.contains("nobody is known"), "{told}");
+    assert!(server.stop());
+    good(&["erase", "--data", data, "--customer", "c-other", "--reason", "DSR-10", "--yes"]);
     assert_eq!(places(&trail), BTreeSet::new());
     good(&["verify", data]);
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ledger::directory::scan;
 use ledger::disk::{Disk, RealDisk};
+use support::http::Server;
 use support::{CANDOR, bad, candor, copy_folder, folder, good};
 
 /// Kills while the log is written and rotated.
@@ -248,6 +249,43 @@ fn an_address_that_waits_is_known_at_its_expiry_and_an_erased_one_is_not() {
     assert!(!String::from_utf8_lossy(&gone.stdout).contains("expired"), "{gone:?}");
     // The erased person's deferral is not found any more; that a second recipient's mail expired still is.
     assert_eq!(statuses(&text(&data)), BTreeMap::from([("deferred".into(), 1), ("expired".into(), 2)]));
+}
+
+#[test]
+fn a_reading_that_goes_on_drops_who_is_erased_meanwhile() {
+    let folder = folder();
+    let (data, log) = (folder.path().join("trail"), folder.path().join("mail.log"));
+    let text = data.to_str().expect("UTF-8");
+    good(&["init", "--data", text]);
+    std::fs::write(data.join("tested"), "").expect("written");
+    let config = format!("[sources.relay]\nrecipients = \"full_address\"\nlog = {log:?}\n");
+    std::fs::write(data.join("candor.toml"), config).expect("written");
+    std::fs::write(&log, DEFERRED).expect("written");
+    let read =
+        good(&["apikey", "add", "--data", text, "--scope", "read", "--role", "compliance_officer"]).trim().to_owned();
+    let server = Server::start(&data);
+    let until = |count: usize| {
+        let start = std::time::Instant::now();
+        loop {
+            let found = server.read(&read, "/v1/search?kind=EMAIL_DELIVERY_STATUS&limit=50").json();
+            if found["entries"].as_array().is_some_and(|entries| entries.len() >= count) {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{found}");
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    };
+    until(2);
+    good(&["erase", "--data", text, "--address", "thabo@mail.example", "--reason", "asked", "--yes"]);
+    File::options().append(true).open(&log).and_then(|mut log| log.write_all(EXPIRED.as_bytes())).expect("written");
+    until(3);
+    assert!(server.stop());
+    let history = |address: &str| candor(&["history", "--data", text, "--address", address]);
+    let kept = String::from_utf8_lossy(&history("lerato@mail.example").stdout).into_owned();
+    assert!(kept.contains("expired") && kept.contains("deferred"), "{kept}");
+    let gone = history("thabo@mail.example");
+    assert!(!String::from_utf8_lossy(&gone.stdout).contains("expired"), "{gone:?}");
+    assert_eq!(statuses(text), BTreeMap::from([("deferred".into(), 1), ("expired".into(), 2)]));
 }
 
 #[test]

@@ -46,14 +46,19 @@ impl Counts {
         }
     }
 
-    pub(crate) fn set(&mut self, subject: u64, count: u64) {
-        if self.pages.len() >= PAGES_MAX && !self.pages.contains_key(&(subject / IN_PAGE)) {
+    /// Forgets half of the pages where they are many. Between batches: the log does not have the counts of the one that is
+    /// being made.
+    pub(crate) fn trim(&mut self) {
+        if self.pages.len() > PAGES_MAX {
             let mut stay = false;
             self.pages.retain(|_, _| {
                 stay = !stay;
                 stay
             });
         }
+    }
+
+    pub(crate) fn set(&mut self, subject: u64, count: u64) {
         let page = self.pages.entry(subject / IN_PAGE).or_insert_with(|| Box::new([0; IN_PAGE as usize]));
         // More than there can be in a trail of this size for two thousand million entries of one person.
         page[(subject % IN_PAGE) as usize] = if count < u64::from(AT_LEAST) { count as u32 } else { 0 };
@@ -167,7 +172,11 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut counts = Counts::default();
-        (0..2 * PAGES_MAX as u64).for_each(|page| counts.set(page * IN_PAGE, 1));
-        assert!(counts.pages.len() <= PAGES_MAX);
+        for page in 0..2 * PAGES_MAX as u64 {
+            counts.set(page * IN_PAGE, 1);
+            assert_eq!(counts.get(page * IN_PAGE), Known::Exactly(1), "not before the batch has ended");
+            counts.trim();
+            assert!(counts.pages.len() <= PAGES_MAX);
+        }
     }
 }

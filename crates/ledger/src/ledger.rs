@@ -207,6 +207,7 @@ impl Ledger {
         for mark in &marks {
             check_mark(disk.as_ref(), &scan, mark)?;
         }
+        check_last(&scan)?;
         let position = scan.end.clone();
         if position.generation > options.key_generation {
             return Err(Error::KeysMissing { missing: position.generation - options.key_generation });
@@ -330,6 +331,7 @@ impl Ledger {
     pub fn commit<C>(&mut self, items: Vec<Item<C>>) -> Result<(Vec<Outcome<C>>, Vec<Committed<C>>), Error> {
         assert!(items.len() <= ENTRIES_MAX, "a batch fits a frame");
         let at = self.rule.next(self.clock.as_ref())?;
+        self.counts.trim();
         let mut outcomes = Vec::with_capacity(items.len());
         let mut committed = Vec::with_capacity(items.len());
         let first_index = self.position.range.size();
@@ -734,6 +736,36 @@ fn unsigned_from(disk: &dyn Disk, last: &Scan, marked: u64) -> Result<u64, Error
         older = scan(disk, before, |_, _| Ok(()))?;
         here = &older;
     }
+}
+
+/// The last frame is signed by none. Whoever wrote it, it must carry the signed state before it, as every frame does, and
+/// cannot ask for more than the trail can go on from; one without entries changes nothing.
+fn check_last(last: &Scan) -> Result<(), Error> {
+    let Some((frame, before)) = last.frames.split_last() else { return Ok(()) };
+    let (header, from) = (&frame.header, &last.header.position);
+    let (root, epoch, generation) = match before.last() {
+        Some(before) => (before.header.root, before.header.epoch, before.header.generation),
+        None => (from.range.root(), from.epoch, from.generation),
+    };
+    let signed = || -> Result<bool, Error> {
+        let carried = carried(&header.checkpoint, &last.header.identity.keys()?);
+        Ok(carried.is_ok_and(|signed| (signed.size, signed.root) == (header.first_index, root)))
+    };
+    let why = if header.number > 0 && !signed()? {
+        "it does not carry the signed state before it"
+    } else if header.count == 0 && header.generation != generation {
+        "it has no entries and names other keys than the frame before it"
+    } else if header.epoch > epoch.saturating_add(1) {
+        "its epoch is not the one that comes next"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Corrupt {
+        what: format!("frame {}, the last", header.number),
+        why: format!(
+            "{why}: this trail did not write it. Keep it as evidence, and open a successor (candor init --succeeds)"
+        ),
+    })
 }
 
 /// The journal must have the frame that the mark names.

@@ -40,30 +40,38 @@ pub struct Erase {
 
 impl Erase {
     pub fn run(self) -> Result<ExitCode> {
-        let (kind, given) = look::identifier(&self.person)?;
+        look::identifier(&self.person)?;
         if !self.yes && !confirmed()? {
             bail!("erase: not confirmed: nothing was erased");
         }
-        let trail = Trail::open(&self.data.data, OpenMode::default())?;
-        let result = crate::erase::erase(&trail, kind, &given, &self.reason, &super::actor());
-        // An entry that says so may be there: the next start does the rest.
-        trail.unfinished.fetch_or(result.is_err(), std::sync::atomic::Ordering::AcqRel);
-        trail.close()?;
-        let certificate = result?;
+        crate::control::run(&self)
+    }
+}
+
+impl OnTrail for Erase {
+    fn data(&self) -> &Path {
+        &self.data.data
+    }
+
+    fn work(&self, on: &On<'_>, out: &mut dyn Write) -> Result<()> {
+        let (kind, given) = look::identifier(&self.person)?;
+        let certificate = crate::erase::erase(on.trail, kind, &given, &self.reason, &on.actor)?;
         if self.output.json {
-            println!("{}", serde_json::to_string(&certificate)?);
-        } else {
-            println!(
-                "erased: the keys of {} entries are destroyed (entry {}, completed by entry {})",
-                certificate.entries, certificate.erased_entry, certificate.completed_entry
-            );
-            println!("places: {}", certificate.places.join(", "));
-            println!(
-                "beyond recovery after {}; other copies made outside this directory are yours to erase",
-                certificate.beyond_recovery_after
-            );
+            writeln!(out, "{}", serde_json::to_string(&certificate)?)?;
+            return Ok(());
         }
-        Ok(ExitCode::SUCCESS)
+        writeln!(
+            out,
+            "erased: the keys of {} entries are destroyed (entry {}, completed by entry {})",
+            certificate.entries, certificate.erased_entry, certificate.completed_entry
+        )?;
+        writeln!(out, "places: {}", certificate.places.join(", "))?;
+        writeln!(
+            out,
+            "beyond recovery after {}; other copies made outside this directory are yours to erase",
+            certificate.beyond_recovery_after
+        )?;
+        Ok(())
     }
 }
 

@@ -125,7 +125,7 @@ enum Command {
     ///
     /// DIR is a data directory or its journal: every byte of the journal is hashed again. FILE is a receipt.
     Verify(verify::Verify),
-    /// Erase a person: destroys their keys; every proof made before stays valid.
+    /// Erase a person: destroys their keys; every proof made before stays valid. Also while the server runs.
     Erase(keep::Erase),
     /// End keys that are due: what the law lets live no longer becomes noise; every proof stays valid.
     ///
@@ -232,6 +232,7 @@ pub fn run() -> ExitCode {
 /// A command that a running server does for who asked it, from its arguments.
 pub fn online(arguments: &[String]) -> Result<Box<dyn OnTrail>> {
     match Cli::try_parse_from(arguments)?.command {
+        Command::Erase(command) => Ok(Box::new(command)),
         Command::Expire(command) => Ok(Box::new(command)),
         Command::Hold(command) => Ok(Box::new(command)),
         Command::Backup(command) => Ok(Box::new(command)),
